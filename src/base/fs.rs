@@ -1,0 +1,151 @@
+//! File operations whose errors name the path, and the one way in which records are replaced.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// An operation on a path that the system refused.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} {}", path.display())]
+pub struct Error {
+    /// What was tried, as a verb: `read`, `create`, `rename`.
+    pub operation: &'static str,
+    /// The path it was tried on.
+    pub path: PathBuf,
+    /// The system's answer.
+    #[source]
+    pub source: io::Error,
+}
+
+impl Error {
+    /// Whether the path (or a folder above it) does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+
+    /// Whether something stands at the path already.
+    pub fn already_exists(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AlreadyExists
+    }
+}
+
+impl super::error::Explain for Error {
+    fn hint(&self) -> Option<String> {
+        match self.source.raw_os_error() {
+            Some(libc::ENOSPC) => Some("free disk space (`wharf system prune`), then run the command again".into()),
+            Some(libc::EROFS) => Some("the file system is mounted read-only".into()),
+            Some(libc::EACCES | libc::EPERM) => Some("run as root (sudo)".into()),
+            _ => None,
+        }
+    }
+}
+
+/// Result of a file operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Adds the operation and the path to an I/O error.
+pub trait Context<T> {
+    /// Names `operation` on `path` as what failed.
+    fn context(self, operation: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, operation: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|source| Error { operation, path: path.to_owned(), source })
+    }
+}
+
+impl<T> Context<T> for rustix::io::Result<T> {
+    fn context(self, operation: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|errno| Error { operation, path: path.to_owned(), source: errno.into() })
+    }
+}
+
+/// Whether a record must survive a power cut once the call has returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The file and its folder are synced: for what cannot be made again.
+    Durable,
+    /// Atomic for readers, but a power cut may bring back the old content: for run-time state.
+    Volatile,
+}
+
+/// Reads a whole file of at most `limit_bytes`.
+///
+/// Errors: the system's, or `InvalidData` when the file is larger.
+pub fn read_limited(path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
+    let file = File::open(path).context("open", path)?;
+    let mut content = Vec::new();
+    file.take(limit_bytes + 1).read_to_end(&mut content).context("read", path)?;
+    if content.len() as u64 > limit_bytes {
+        let source = io::Error::new(io::ErrorKind::InvalidData, format!("larger than {limit_bytes} bytes"));
+        return Err(Error { operation: "read", path: path.to_owned(), source });
+    }
+    Ok(content)
+}
+
+/// Reads a file that may be missing.
+pub fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error { operation: "read", path: path.to_owned(), source }),
+    }
+}
+
+/// Replaces `path` by `content` in one step: readers see the old file or the new one, never a part.
+///
+/// The new file has mode 0600. A crash leaves at most a `.tmp-*` file beside it, which the store sweeps.
+pub fn write_atomic(path: &Path, content: &[u8], durability: Durability) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let temporary = folder.join(format!(".tmp-{}", super::id::random_hex(8)));
+    let result = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)
+            .context("create", &temporary)?;
+        file.write_all(content).context("write", &temporary)?;
+        if durability == Durability::Durable {
+            file.sync_all().context("sync", &temporary)?;
+        }
+        fs::rename(&temporary, path).context("replace", path)?;
+        if durability == Durability::Durable {
+            sync_folder(folder)?;
+        }
+        Ok(())
+    })();
+    if result.is_err() {
+        // The error to report is the first one; the sweep takes a file that stays.
+        drop(fs::remove_file(&temporary));
+    }
+    result
+}
+
+/// Makes renames and removals inside `folder` durable.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder).context("open", folder)?.sync_all().context("sync", folder)
+}
+
+/// Creates a folder and those above it; one that exists is fine.
+pub fn create_dir_all(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).context("create folder", path)
+}
+
+/// Removes a file; one that is missing is fine.
+pub fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("remove", path),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder with all that is in it; one that is missing is fine.
+pub fn remove_dir_all(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("remove folder", path),
+        _ => Ok(()),
+    }
+}

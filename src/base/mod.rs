@@ -1,0 +1,9 @@
+//! What every layer may use: identifiers, units, paths, file helpers and the vocabulary of errors.
+//!
+//! Nothing here knows what a container is.
+
+pub mod error;
+pub mod fs;
+pub mod id;
+pub mod paths;
+pub mod units;

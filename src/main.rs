@@ -1,0 +1,5 @@
+//! Picks the role of this process before any thread or async runtime exists.
+
+fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}
