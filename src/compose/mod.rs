@@ -1,1 +1,162 @@
-//! Under construction.
+//! Text to [`Project`]: finds the compose files, reads them, and makes one validated, canonical project of them.
+//!
+//! ```text
+//! discovery   which files, which project folder, which .env, which name
+//! for each file, for each document in it:
+//!   yaml         text -> Node tree with positions (anchors, aliases, merge keys resolved)
+//!   interpolate  ${VARIABLES} in values, then casts of the attributes that are not text
+//!   include      other compose files below this one
+//!   reset        drops what !reset and !override name from what was read before
+//!   extends      base services below the services that name them
+//!   merge        onto what was read before; unicity: one entry a key in lists that are sets
+//!   schema       unknown attributes and wrong types, all of them at once
+//!   canonical    short forms -> long forms
+//! defaults, checks, paths (absolute), normalise (implicit network, names, implied dependencies)
+//! bind           every attribute gets its type (durations, sizes, flags ...) in Compose's own order
+//! profiles, consistency, env files -> Project, and the tree that `config` prints
+//! ```
+//!
+//! Invariants: pure but for reading files; the caller's environment is an argument. Every mistake has a place
+//! in a file when it stems from one. Input, nodes, nesting and text are bounded (see [`limits`]), so hostile
+//! files end in an error and not in a dead machine.
+//!
+//! It does not look at images, at what runs, or at the host beyond the files that are named.
+//!
+//! Specification: <https://github.com/compose-spec/compose-spec/blob/main/spec.md>.
+
+mod error;
+pub mod limits;
+pub mod node;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::base::error::Location;
+use crate::model::project::Project;
+
+pub use error::{Error, Mistake};
+pub use node::Node;
+
+/// What to load, as flags and environment say it.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `-f`, in order; `-` is standard input. Empty: `COMPOSE_FILE`, else found from `working_dir` upward.
+    pub files: Vec<PathBuf>,
+    /// `-p`.
+    pub project_name: Option<String>,
+    /// `--project-directory`.
+    pub project_directory: Option<PathBuf>,
+    /// `--profile`; `*` is all. Empty: `COMPOSE_PROFILES`.
+    pub profiles: Vec<String>,
+    /// `--env-file`. Empty: `COMPOSE_ENV_FILES`, else `.env` in the project folder.
+    pub env_files: Vec<PathBuf>,
+    /// The caller's environment; it wins over every env file.
+    pub environment: BTreeMap<String, String>,
+    /// Where relative paths on the command line start; absolute.
+    pub working_dir: PathBuf,
+    /// Services named on the command line: their profiles are enabled.
+    pub services: Vec<String>,
+    /// Keep only `services` and what they depend on (`config web`). The others become disabled services.
+    pub only_services: bool,
+    /// Keep networks, volumes, configs and secrets that no enabled service uses (`--all-resources`).
+    pub all_resources: bool,
+    /// Substitute variables (off: `config --no-interpolate`).
+    pub interpolate: bool,
+    /// Fill in implicit networks, names and dependencies (off: `config --no-normalize`).
+    pub normalize: bool,
+    /// Make paths absolute (off: `config --no-path-resolution`).
+    pub resolve_paths: bool,
+    /// Read `env_file`s and unset variables into `environment` (off: `config --no-env-resolution`).
+    pub resolve_environment: bool,
+    /// Check references between services, networks, volumes … (off: `config --no-consistency`).
+    pub check_consistency: bool,
+}
+
+impl Options {
+    /// The options of a command without flags, called in `working_dir` (absolute) with `environment`.
+    pub fn new(working_dir: PathBuf, environment: BTreeMap<String, String>) -> Self {
+        Self {
+            files: Vec::new(),
+            project_name: None,
+            project_directory: None,
+            profiles: Vec::new(),
+            env_files: Vec::new(),
+            environment,
+            working_dir,
+            services: Vec::new(),
+            only_services: false,
+            all_resources: false,
+            interpolate: true,
+            normalize: true,
+            resolve_paths: true,
+            resolve_environment: true,
+            check_consistency: true,
+        }
+    }
+}
+
+/// Something that the user should know and that does not stop the command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// One sentence, lower-case, no period.
+    pub message: String,
+    /// The place in a file, when it stems from one.
+    pub location: Option<Location>,
+}
+
+/// A loaded project with the tree that `config` prints.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The project.
+    pub project: Project,
+    /// The same in canonical form, in the order in which Compose prints it.
+    pub tree: Node,
+    /// What was noticed on the way, in the order of the phases.
+    pub warnings: Vec<Warning>,
+}
+
+impl Loaded {
+    /// The project as `config --format json` prints it, with a line break at the end.
+    pub fn to_json(&self) -> String {
+        todo!()
+    }
+
+    /// The project as `config` prints it.
+    pub fn to_yaml(&self) -> String {
+        todo!()
+    }
+}
+
+/// Where a project is, before any compose file is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// The compose files, absolute (or `-`), in merge order. Empty: there is no project here.
+    pub files: Vec<PathBuf>,
+    /// The project folder, absolute.
+    pub project_directory: PathBuf,
+    /// The env files that were read.
+    pub env_files: Vec<PathBuf>,
+    /// The caller's environment over that of the env files.
+    pub environment: BTreeMap<String, String>,
+    /// The name that flags, environment or the folder give; a `name:` in the files may still replace the last.
+    pub project_name: String,
+    /// Profiles from flags or `COMPOSE_PROFILES`.
+    pub profiles: Vec<String>,
+}
+
+/// Finds the project in scope without reading its files. No file is not an error: `files` is empty then.
+pub fn discover(_options: &Options) -> Result<Scope, Error> {
+    todo!()
+}
+
+/// Loads the project in scope.
+///
+/// Errors: [`Error::NoFile`] where there is none, [`Error::Invalid`] with every mistake that could be found.
+pub fn load(_options: &Options) -> Result<Loaded, Error> {
+    todo!()
+}
+
+/// The attributes of `loaded` that the specification knows and wharf does not act on yet.
+pub fn unsupported(_loaded: &Loaded) -> Vec<Warning> {
+    todo!()
+}
