@@ -1,0 +1,87 @@
+//! What can go wrong in a build, with the line of the Dockerfile that it is about.
+
+use std::path::PathBuf;
+
+use crate::base::error::{Excerpt, Explain, Location};
+use crate::base::fs;
+
+/// A build that ended without an image.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The Dockerfile does not follow the language.
+    #[error("{}: {message}", mark.location)]
+    Syntax {
+        /// Where.
+        mark: Mark,
+        /// What is wrong.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// The Dockerfile holds no instruction.
+    #[error("{}: the Dockerfile has no instructions", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is no such Dockerfile.
+    #[error("cannot find the Dockerfile {}", path.display())]
+    DockerfileMissing {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The ignore file holds a malformed pattern.
+    #[error("{}: {message}", location)]
+    Ignore {
+        /// Its line.
+        location: Location,
+        /// What is wrong.
+        message: String,
+    },
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] fs::Error),
+}
+
+/// A place in the Dockerfile together with its line, for the excerpt below the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// Where the offending text begins.
+    pub location: Location,
+    /// Its length in characters.
+    pub length: usize,
+    /// The line of source.
+    pub source: String,
+}
+
+impl Explain for Error {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Syntax { hint, .. } => hint.clone(),
+            Self::DockerfileMissing { .. } => {
+                Some("name it with `--file`, or `build.dockerfile` in the compose file".into())
+            }
+            Self::File(error) => error.hint(),
+            _ => None,
+        }
+    }
+
+    fn excerpts(&self) -> Vec<Excerpt> {
+        match self {
+            Self::Syntax { mark, .. } => vec![mark.excerpt(String::new())],
+            _ => Vec::new(),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        1
+    }
+}
+
+impl Mark {
+    /// The excerpt with a label beside the caret.
+    pub fn excerpt(&self, label: String) -> Excerpt {
+        Excerpt { location: self.location.clone(), length: self.length, source: self.source.clone(), label }
+    }
+}
