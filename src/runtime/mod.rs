@@ -1,1 +1,40 @@
-//! Under construction.
+//! The embedded runtime: starts a container's first process and further ones, under its limits and with its view.
+//!
+//! ```text
+//! caller (supervisor, builder, exec)            child
+//!   Cgroup::create
+//!   prepare: open every source, mount the root
+//!     detached, resolve the user, compile the
+//!     seccomp filter, then clone3 ────────────►  join cgroup, namespaces, mounts, pivot_root
+//!   sets up the network of net_namespace()       (in parallel)
+//!   start ─────────────── "go" ───────────────►  sysctls, masks, capabilities, seccomp, execve
+//!   ◄──────── end of file, or {step, errno}
+//! ```
+//!
+//! Invariants
+//! - Synchronous. The runtime starts no thread and keeps no global state.
+//! - The child of a clone neither allocates nor locks: all that it needs is a [`plan`] made before, so a caller
+//!   with threads (the builder) is safe too.
+//! - Nothing below a container's root is ever opened by a plain path: `openat2(RESOLVE_IN_ROOT)`, see [`root`].
+//! - Everything is made by handle: detached mounts that are attached onto verified targets.
+//!
+//! It knows no images, stores, networks or supervisors: it is given host paths. It does not write logs, wait for
+//! health or restart anything.
+
+pub mod capability;
+pub mod cgroup;
+mod error;
+mod exec;
+mod launch;
+pub mod root;
+mod running;
+pub mod seccomp;
+pub mod user;
+
+pub use cgroup::Cgroup;
+pub use error::Error;
+pub use exec::{ExecTarget, exec};
+pub use launch::{
+    EtcFiles, Joins, Launch, NetNamespace, ResolvedMount, ResolvedSource, RootFs, Stdio, UpperLayer, prepare,
+};
+pub use running::{ExitStatus, Prepared, Running, identify, is_alive};

@@ -1,0 +1,192 @@
+//! What can go wrong on the way to a container's program, in Docker's words where users grep for them.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::base::error::Explain;
+
+/// An error of the runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The program is in none of the folders of PATH.
+    #[error("exec: \"{program}\": executable file not found in $PATH")]
+    ProgramNotFound {
+        /// As typed.
+        program: String,
+    },
+    /// The program, given as a path, does not exist; or the interpreter of a script does not.
+    #[error("exec: \"{program}\": stat {program}: no such file or directory")]
+    ProgramMissing {
+        /// As typed.
+        program: String,
+    },
+    /// The program cannot be executed.
+    #[error("exec: \"{program}\": {source}")]
+    ProgramRefused {
+        /// As typed.
+        program: String,
+        /// Why: permission denied, is a directory, exec format error.
+        source: io::Error,
+    },
+    /// The working folder cannot be entered.
+    #[error("cannot enter the working folder `{path}`")]
+    WorkingFolder {
+        /// Inside the container.
+        path: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A user is not in the container's /etc/passwd.
+    #[error("unable to find user {user}: no matching entries in passwd file")]
+    UnknownUser {
+        /// As typed.
+        user: String,
+    },
+    /// A group is not in the container's /etc/group.
+    #[error("unable to find group {group}: no matching entries in group file")]
+    UnknownGroup {
+        /// As typed.
+        group: String,
+    },
+    /// A user or group id is out of range.
+    #[error("`{id}` is not a user or group id between 0 and 2147483647")]
+    IdOutOfRange {
+        /// As typed.
+        id: String,
+    },
+    /// A file that users are looked up in cannot be read.
+    #[error("cannot read {path} of the container")]
+    UserFile {
+        /// Inside the container.
+        path: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The source of a mount cannot be opened.
+    #[error("cannot use `{}` as the source of the mount at `{target}`", path.display())]
+    MountSource {
+        /// On the host.
+        path: PathBuf,
+        /// Inside the container.
+        target: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A folder was to be mounted onto a file, or a file onto a folder.
+    #[error(
+        "cannot mount onto `{target}`: not a directory: are you trying to mount a directory onto a file (or vice-versa)?"
+    )]
+    MountKind {
+        /// Inside the container.
+        target: String,
+    },
+    /// A mount was refused.
+    #[error("cannot mount {what} at `{target}`")]
+    Mount {
+        /// What was to be mounted.
+        what: String,
+        /// Inside the container.
+        target: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A mount option that does not exist.
+    #[error("`{option}` is not an option of the mount at `{target}`")]
+    MountOption {
+        /// As typed.
+        option: String,
+        /// Inside the container.
+        target: String,
+    },
+    /// Another step of the set-up failed.
+    #[error("cannot {step}")]
+    Step {
+        /// What was tried, as a verb with its noun.
+        step: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A control group could not be made, changed or read.
+    #[error("cannot {operation} the control group file {}", path.display())]
+    Cgroup {
+        /// `write "64M" to`, `read`, `create`.
+        operation: String,
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// No control groups are mounted.
+    #[error("no control groups are mounted at /sys/fs/cgroup")]
+    NoCgroups,
+    /// A name that no kernel has.
+    #[error("`{name}` is not a {kind}")]
+    Unknown {
+        /// `capability`, `resource limit`, `device`, `device rule`, `seccomp action`.
+        kind: &'static str,
+        /// As typed.
+        name: String,
+    },
+    /// A kernel parameter that a container may not change.
+    #[error("sysctl `{name}` is not in a namespace of the container's own")]
+    Sysctl {
+        /// As typed.
+        name: String,
+    },
+    /// A seccomp profile that cannot be read.
+    #[error("the seccomp profile is malformed")]
+    SeccompProfile {
+        /// Where and what.
+        source: serde_json::Error,
+    },
+    /// The container whose namespace is to be shared, or in which to exec, does not run.
+    #[error("the container of process {pid} is not running")]
+    NotRunning {
+        /// Its first process, as last known.
+        pid: i32,
+    },
+    /// A process cannot be started in a paused container.
+    #[error("the container is paused")]
+    Paused,
+    /// What is planned but not there.
+    #[error("{feature} is not supported yet")]
+    Unsupported {
+        /// `a user namespace (uid_maps)`.
+        feature: &'static str,
+    },
+    /// The process was killed before its program ran.
+    #[error("the container's process ended before its program ran")]
+    Died,
+    /// Text with a NUL byte where none can be.
+    #[error("`{text}` contains a NUL byte")]
+    Nul {
+        /// The text.
+        text: String,
+    },
+}
+
+impl Explain for Error {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Paused => Some("unpause the container first".into()),
+            Self::NoCgroups => Some("mount them (systemd does), or run in an environment that has them".into()),
+            Self::Sysctl { .. } => Some("only net.*, kernel.shm*, kernel.msg*, kernel.sem and fs.mqueue.* can be set, each with a namespace of its own".into()),
+            Self::ProgramRefused { source, .. } if source.raw_os_error() == Some(libc::ENOEXEC) => {
+                Some("the program is of another architecture, or a script without a `#!` line".into())
+            }
+            _ => None,
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::ProgramNotFound { .. } | Self::ProgramMissing { .. } | Self::MountKind { .. } => 127,
+            Self::ProgramRefused { .. } => 126,
+            Self::WorkingFolder { source, .. } => match source.raw_os_error() {
+                Some(libc::EACCES | libc::ENOTDIR) => 126,
+                _ => 125,
+            },
+            _ => 125,
+        }
+    }
+}
