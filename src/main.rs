@@ -1,5 +1,5 @@
 //! Picks the role of this process before any thread or async runtime exists.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    wharf::cli::main(std::env::args_os())
 }

@@ -1,1 +1,69 @@
-//! Under construction.
+//! The command line: words, tables, progress and exit codes. The only place that prints.
+//!
+//! ```text
+//! arguments -> verb (commands/<verb>.rs) -> engine, compose, graph ... -> table | JSON | progress
+//!                                      \-> Failure -> report -> stderr, exit code
+//! ```
+//!
+//! What users read on stdout is data; everything else goes to stderr. Before a verb runs, nothing is
+//! loaded, no thread and no async runtime is started: `ps` and `exec` are fast because they do only their
+//! own work. The layers below never print; this one never touches containers but through `engine`.
+
+mod arguments;
+pub mod commands;
+mod context;
+mod failure;
+mod progress;
+mod report;
+mod terminal;
+mod usage;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use arguments::{Arguments, Global};
+pub use context::Context;
+pub use failure::{Failure, Mistake, Outcome};
+
+/// Runs one command line, program name first, and returns the exit code of the process.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if arguments.get(1).is_some_and(|verb| verb == progress::painter::VERB) {
+        let rest: Vec<String> = arguments.iter().skip(2).map(|text| text.to_string_lossy().into_owned()).collect();
+        progress::painter::run(&rest);
+        return ExitCode::SUCCESS;
+    }
+    match Arguments::try_parse_from(&arguments) {
+        Ok(parsed) => run(parsed),
+        Err(error) => usage::end(&error, &arguments),
+    }
+}
+
+fn run(arguments: Arguments) -> ExitCode {
+    let context = Context::new(arguments.global);
+    let verb = arguments.verb;
+    let is_container_verb = verb.is_container_verb();
+    let outcome = if verb.needs_root() && !rustix::process::geteuid().is_root() {
+        Err(Mistake::NotRoot { verb: verb.name() }.into())
+    } else {
+        verb.run(&context)
+    };
+    let code = match outcome {
+        Ok(code) | Err(Failure::Exit(code)) => code,
+        Err(Failure::BrokenPipe) => 0,
+        Err(Failure::Error(error)) => {
+            let text = if context.reports_json() {
+                report::render_json(error.as_ref())
+            } else {
+                report::render(error.as_ref(), context.terminal.stderr_colour)
+            };
+            // Nobody reads our errors: the exit code still tells.
+            drop(std::io::stderr().lock().write_all(text.as_bytes()));
+            if is_container_verb { error.exit_code() } else { 1 }
+        }
+    };
+    ExitCode::from(code)
+}

@@ -2,7 +2,7 @@
 //! [`Progress`], and `cli` draws a live block on a terminal or plain lines elsewhere.
 
 /// One thing that happened to one resource.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Event {
     /// What it concerns, as shown: `Container shop-web-1`, `Network shop_default`, `Image redis:7`, `web`.
     pub resource: String,
@@ -17,7 +17,7 @@ pub struct Event {
 }
 
 /// The condition of a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum EventStatus {
     /// Under way.
     Working,

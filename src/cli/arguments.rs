@@ -1,0 +1,85 @@
+//! The flags before the verb, and the list of verbs.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::commands::Verb;
+use super::progress::Mode;
+use super::terminal::Ansi;
+
+/// Compose projects and containers, without a daemon.
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "wharf",
+    version,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    help_template = "{about-with-newline}\n{usage-heading} {usage}\n\n{after-help}\nOptions:\n{options}",
+    after_help = super::commands::OVERVIEW
+)]
+pub struct Arguments {
+    /// Flags before the verb.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The flags before the verb, Compose's own.
+#[derive(Debug, Default, clap::Args)]
+pub struct Global {
+    /// Compose file; may be given several times, `-` is stdin
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Name of the project
+    #[arg(short, long, value_name = "NAME")]
+    pub project_name: Option<String>,
+    /// Folder that relative paths start from (default: the first file's)
+    #[arg(long, value_name = "FOLDER")]
+    pub project_directory: Option<PathBuf>,
+    /// Profile to enable; may be given several times, `*` is all
+    #[arg(long = "profile", value_name = "PROFILE")]
+    pub profiles: Vec<String>,
+    /// Environment file instead of `.env`; may be given several times
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub env_files: Vec<PathBuf>,
+    /// When to write control characters
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub ansi: Option<Ansi>,
+    /// How to show progress
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub progress: Option<Mode>,
+    /// Most things done at once, -1 for no limit
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub parallel: Option<i32>,
+    /// Show what would be done, do nothing
+    #[arg(long, global = true)]
+    pub dry_run: bool,
+    /// Include resources that no service uses
+    #[arg(long)]
+    pub all_resources: bool,
+    /// Names with `_` instead of `-`
+    #[arg(long)]
+    pub compatibility: bool,
+}
+
+impl Global {
+    /// `--ansi`, else `COMPOSE_ANSI`, else automatic.
+    pub fn ansi(&self) -> Ansi {
+        self.ansi.or_else(|| from_environment("COMPOSE_ANSI")).unwrap_or_default()
+    }
+
+    /// `--progress`, else `COMPOSE_PROGRESS`, else automatic.
+    pub fn progress(&self) -> Mode {
+        self.progress.or_else(|| from_environment("COMPOSE_PROGRESS")).unwrap_or_default()
+    }
+}
+
+/// A variable's value; one that cannot be read counts as unset.
+fn from_environment<T: ValueEnum>(variable: &str) -> Option<T> {
+    T::from_str(&std::env::var(variable).ok()?, true).ok()
+}

@@ -1,0 +1,56 @@
+//! What every verb has at hand: the global flags, the folders and the terminal.
+
+use std::io::{self, BufWriter, StdoutLock, Write};
+
+use super::arguments::Global;
+use super::progress::{Mode, Reporter};
+use super::report;
+use super::terminal::{Ansi, Terminal};
+use crate::base::paths::Paths;
+
+/// The surroundings of a verb. Making one costs nothing: no file is read.
+pub struct Context {
+    /// The flags before the verb.
+    pub global: Global,
+    /// Where wharf keeps things.
+    pub paths: Paths,
+    /// What our output goes to.
+    pub terminal: Terminal,
+}
+
+impl Context {
+    pub(super) fn new(global: Global) -> Self {
+        let terminal = Terminal::detect(global.ansi());
+        Self { global, paths: Paths::from_environment(), terminal }
+    }
+
+    /// stdout for a verb's data. Flush it before the verb returns: a buffer that is dropped hides errors.
+    pub fn output(&self) -> BufWriter<StdoutLock<'static>> {
+        BufWriter::with_capacity(16 << 10, io::stdout().lock())
+    }
+
+    /// Begins to show progress below `title`.
+    pub fn reporter(&self, title: &str) -> Reporter {
+        Reporter::start(self.progress_mode(), title, self.global.dry_run, self.terminal.stderr_colour)
+    }
+
+    /// Shows one warning at once.
+    pub fn warn(&self, message: &str) {
+        let text = report::render_warning(message, self.terminal.stderr_colour);
+        // A warning that nobody can read must not end the work.
+        drop(io::stderr().lock().write_all(text.as_bytes()));
+    }
+
+    /// Says something on stderr, such as `Gracefully Stopping...`.
+    pub fn say(&self, message: &str) {
+        drop(io::stderr().lock().write_all(format!("{message}\n").as_bytes()));
+    }
+
+    pub(super) fn progress_mode(&self) -> Mode {
+        self.global.progress().resolve(&self.terminal, self.global.ansi() == Ansi::Never)
+    }
+
+    pub(super) fn reports_json(&self) -> bool {
+        self.global.progress() == Mode::Json
+    }
+}

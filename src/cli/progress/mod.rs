@@ -1,0 +1,155 @@
+//! Progress on stderr: a live block on a terminal, plain lines or JSON lines elsewhere, or nothing.
+//!
+//! The live block is drawn by a process of its own ([`painter`]): the spinner turns while we wait, and yet
+//! the command line has one thread only, so that it may fork supervisors at any moment.
+
+mod block;
+pub mod painter;
+mod plain;
+
+use std::io::{self, Write};
+use std::sync::Mutex;
+
+use super::terminal::Terminal;
+use crate::model::event::{Event, EventStatus, Progress};
+
+/// `--progress`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Mode {
+    /// `tty` on a terminal, else `plain`.
+    #[default]
+    Auto,
+    /// A live block.
+    Tty,
+    /// One line a change.
+    Plain,
+    /// One JSON object a change.
+    Json,
+    /// Nothing.
+    #[value(alias = "none")]
+    Quiet,
+}
+
+impl Mode {
+    /// What `auto` means here.
+    pub fn resolve(self, terminal: &Terminal, ansi_never: bool) -> Self {
+        match self {
+            Self::Auto if terminal.stderr_is_terminal && !ansi_never => Self::Tty,
+            Self::Auto => Self::Plain,
+            other => other,
+        }
+    }
+}
+
+/// Shows what a verb does. Ends its block when dropped.
+pub struct Reporter {
+    output: Output,
+}
+
+enum Output {
+    Live(painter::Painter),
+    Plain(Mutex<plain::Plain>),
+    Json { dry_run: bool },
+    Quiet,
+}
+
+impl Reporter {
+    /// Begins to report. `title` heads the live block: `Running`, `Building`, `Pulling`.
+    pub fn start(mode: Mode, title: &str, dry_run: bool, colour: bool) -> Self {
+        let output = match mode {
+            Mode::Tty => match painter::Painter::start(title, dry_run, colour) {
+                Ok(painter) => Output::Live(painter),
+                // Without a painter (no /proc, no memory) plain lines say the same.
+                Err(_) => Output::Plain(Mutex::new(plain::Plain::new(dry_run))),
+            },
+            Mode::Auto | Mode::Plain => Output::Plain(Mutex::new(plain::Plain::new(dry_run))),
+            Mode::Json => Output::Json { dry_run },
+            Mode::Quiet => Output::Quiet,
+        };
+        Self { output }
+    }
+
+    /// Ends the block; what is printed afterwards stands below it.
+    pub fn finish(self) {
+        drop(self);
+    }
+}
+
+impl Progress for Reporter {
+    fn report(&self, event: Event) {
+        match &self.output {
+            Output::Live(painter) => painter.send(&event),
+            Output::Plain(plain) => {
+                // A panic while holding the lock aborts the process: the lock is never poisoned.
+                if let Ok(mut plain) = plain.lock() {
+                    write_stderr(&plain.lines(&event, jiff::Timestamp::now()));
+                }
+            }
+            Output::Json { dry_run } => write_stderr(&json_line(&event, *dry_run)),
+            Output::Quiet => {}
+        }
+    }
+}
+
+/// Writes progress; nobody to read it is no reason to stop.
+fn write_stderr(text: &str) {
+    if !text.is_empty() {
+        drop(io::stderr().lock().write_all(text.as_bytes()));
+    }
+}
+
+/// One event as Compose's `--progress json` writes it.
+///
+/// Source: docker/compose `cmd/display/json.go`.
+fn json_line(event: &Event, dry_run: bool) -> String {
+    let mut line = serde_json::Map::new();
+    if dry_run {
+        line.insert("dry-run".into(), true.into());
+    }
+    line.insert("id".into(), event.resource.clone().into());
+    if let Some(parent) = &event.parent {
+        line.insert("parent_id".into(), parent.clone().into());
+    }
+    let status = match event.status {
+        EventStatus::Working | EventStatus::Output => "Working",
+        EventStatus::Done => "Done",
+        EventStatus::Warning => "Warning",
+        EventStatus::Error => "Error",
+    };
+    line.insert("status".into(), status.into());
+    line.insert("text".into(), event.text.clone().into());
+    if let Some((current, total)) = event.amount {
+        line.insert("current".into(), current.into());
+        line.insert("total".into(), total.into());
+        if let Some(percent) = (current.saturating_mul(100)).checked_div(total) {
+            line.insert("percent".into(), percent.into());
+        }
+    }
+    format!("{}\n", serde_json::Value::Object(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_lines_have_composes_keys() {
+        let event = Event::new("Container p-web-1", EventStatus::Done, "Created");
+        assert_eq!(
+            json_line(&event, false),
+            "{\"id\":\"Container p-web-1\",\"status\":\"Done\",\"text\":\"Created\"}\n"
+        );
+        let layer = Event {
+            parent: Some("Image redis:7".into()),
+            amount: Some((5, 10)),
+            ..Event::new("abc", EventStatus::Working, "Downloading")
+        };
+        assert_eq!(
+            json_line(&layer, true),
+            "{\"dry-run\":true,\"id\":\"abc\",\"parent_id\":\"Image redis:7\",\"status\":\"Working\",\
+             \"text\":\"Downloading\",\"current\":5,\"total\":10,\"percent\":50}\n"
+        );
+        let empty = Event { amount: Some((0, 0)), ..layer };
+        assert!(json_line(&empty, false).ends_with("\"total\":0}\n"));
+    }
+}

@@ -1,0 +1,132 @@
+//! Mistakes in flags, in our words: one line that says what is wrong, a hint, the right exit code.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::failure::Mistake;
+use super::report;
+use super::terminal::{Ansi, Terminal};
+
+/// Ends the process after the parser refused the command line, or was asked for help or the version.
+pub(super) fn end(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    if !error.use_stderr() {
+        // A closed pipe behind `--help` is fine.
+        drop(error.print());
+        return ExitCode::SUCCESS;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        drop(error.print());
+        return ExitCode::from(1);
+    }
+    let terminal = Terminal::detect(Ansi::Auto);
+    let text = report::render(&explain(error, verb_of(arguments)), terminal.stderr_colour);
+    drop(std::io::stderr().lock().write_all(text.as_bytes()));
+    // `docker run` and `docker exec` tell their own mistakes from those of the process by 125.
+    ExitCode::from(if matches!(verb_of(arguments), Some("run")) { 125 } else { 1 })
+}
+
+/// The first word that is no flag. The value of a global flag may be taken for it: harmless in a message.
+fn verb_of(arguments: &[OsString]) -> Option<&str> {
+    arguments.iter().skip(1).filter_map(|argument| argument.to_str()).find(|argument| !argument.starts_with('-'))
+}
+
+fn explain(error: &clap::Error, verb: Option<&str>) -> Mistake {
+    let command = verb.map_or_else(|| "wharf".to_owned(), |verb| format!("wharf {verb}"));
+    let text_of = |kind| context(error, kind).join(", ");
+    let suggestion = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]
+        .into_iter()
+        .flat_map(|kind| context(error, kind))
+        .next()
+        .map(|other| format!("did you mean `{other}`?"));
+    let see_help = || Some(format!("`{command} --help` lists what it takes"));
+    let (text, hint) = match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let argument = text_of(ContextKind::InvalidArg);
+            let hint = suggestion.or_else(|| misplaced(&argument, verb)).or_else(see_help);
+            if argument.starts_with('-') {
+                (format!("`{command}` has no flag `{argument}`"), hint)
+            } else {
+                (format!("`{command}` takes no further argument, `{argument}` is one too many"), hint)
+            }
+        }
+        ErrorKind::InvalidSubcommand => {
+            let verb = text_of(ContextKind::InvalidSubcommand);
+            (
+                format!("there is no `wharf {verb}`"),
+                suggestion.or_else(|| Some("`wharf --help` lists the verbs".into())),
+            )
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => invalid_value(error, suggestion),
+        ErrorKind::MissingRequiredArgument => {
+            (format!("`{command}` needs {}", text_of(ContextKind::InvalidArg)), see_help())
+        }
+        ErrorKind::ArgumentConflict => {
+            let (first, second) = (text_of(ContextKind::InvalidArg), text_of(ContextKind::PriorArg));
+            if first == second {
+                (format!("{first} can be given only once"), None)
+            } else {
+                (format!("{} and {} cannot be used together", flag_only(&first), flag_only(&second)), None)
+            }
+        }
+        ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues | ErrorKind::NoEquals => {
+            (format!("{} needs a value", text_of(ContextKind::InvalidArg)), see_help())
+        }
+        ErrorKind::InvalidUtf8 => ("the command line has an argument that is not UTF-8".into(), None),
+        _ => (first_line(error), see_help()),
+    };
+    Mistake::Usage { text, hint }
+}
+
+fn invalid_value(error: &clap::Error, suggestion: Option<String>) -> (String, Option<String>) {
+    let flag = context(error, ContextKind::InvalidArg).join(" ");
+    let value = context(error, ContextKind::InvalidValue).join(" ");
+    if value.is_empty() {
+        return (format!("{} needs a value", flag_only(&flag)), None);
+    }
+    let accepted = context(error, ContextKind::ValidValue);
+    let reason = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+    let hint = suggestion.or_else(|| (!accepted.is_empty()).then(|| format!("it takes {}", accepted.join(", "))));
+    (format!("`{value}` is no value for {}{reason}", flag_only(&flag)), hint)
+}
+
+/// A flag of Compose itself that was written behind the verb.
+fn misplaced(argument: &str, verb: Option<&str>) -> Option<String> {
+    const GLOBAL: [&str; 11] = [
+        "--file",
+        "--project-name",
+        "--project-directory",
+        "--profile",
+        "--env-file",
+        "--ansi",
+        "--progress",
+        "--parallel",
+        "--all-resources",
+        "-f",
+        "-p",
+    ];
+    let flag = argument.split('=').next()?;
+    let verb = verb?;
+    GLOBAL.contains(&flag).then(|| format!("it stands before the verb: `wharf {flag} … {verb}`"))
+}
+
+/// `--tail` of `--tail <N>`.
+fn flag_only(argument: &str) -> &str {
+    argument.split([' ', '=']).next().unwrap_or(argument)
+}
+
+fn context(error: &clap::Error, kind: ContextKind) -> Vec<String> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => vec![text.clone()],
+        Some(ContextValue::Strings(texts)) => texts.clone(),
+        _ => Vec::new(),
+    }
+}
+
+fn first_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
