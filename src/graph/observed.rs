@@ -1,0 +1,118 @@
+//! One reading of what exists on the host for a project. The planner asks nothing else.
+
+use std::collections::BTreeMap;
+
+use crate::base::id::{ContainerId, Digest, NetworkId};
+use crate::model::container::{HealthStatus, Status};
+
+/// Labels by which a project's objects are known. The names are Compose's, so that tools that look for
+/// them find ours.
+pub mod label {
+    /// The project's name.
+    pub const PROJECT: &str = "com.docker.compose.project";
+    /// The service's name.
+    pub const SERVICE: &str = "com.docker.compose.service";
+    /// The replica's number, from 1.
+    pub const NUMBER: &str = "com.docker.compose.container-number";
+    /// `True` for a container of `run`, `False` for one of `up`.
+    pub const ONEOFF: &str = "com.docker.compose.oneoff";
+    /// What the container, network or volume was made from.
+    pub const CONFIG_HASH: &str = "com.docker.compose.config-hash";
+    /// `name:condition:restart`, separated by commas.
+    pub const DEPENDS_ON: &str = "com.docker.compose.depends_on";
+    /// The image's id.
+    pub const IMAGE: &str = "com.docker.compose.image";
+    /// The project's folder.
+    pub const WORKING_DIR: &str = "com.docker.compose.project.working_dir";
+    /// The project's files, separated by commas.
+    pub const CONFIG_FILES: &str = "com.docker.compose.project.config_files";
+    /// The project's env files, separated by commas.
+    pub const ENVIRONMENT_FILE: &str = "com.docker.compose.project.environment_file";
+    /// The container that this one was made to replace.
+    pub const REPLACE: &str = "com.docker.compose.replace";
+    /// The network's key in the file.
+    pub const NETWORK: &str = "com.docker.compose.network";
+    /// The volume's key in the file.
+    pub const VOLUME: &str = "com.docker.compose.volume";
+    /// The tool's version.
+    pub const VERSION: &str = "com.docker.compose.version";
+}
+
+/// What exists for one project.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// Containers that carry the project's label, in name order.
+    pub containers: Vec<ObservedContainer>,
+    /// Networks by name: the project's own and those that it refers to.
+    pub networks: BTreeMap<String, ObservedNetwork>,
+    /// Volumes by name: the project's own and those that it refers to.
+    pub volumes: BTreeMap<String, ObservedVolume>,
+    /// The image that each service's reference stands for now.
+    pub images: BTreeMap<String, Digest>,
+    /// A digest over the content of the configs and secrets of each service that has any.
+    pub contents: BTreeMap<String, String>,
+}
+
+/// A container of the project.
+#[derive(Debug, Clone)]
+pub struct ObservedContainer {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: String,
+    /// Its service.
+    pub service: String,
+    /// Its number.
+    pub number: u32,
+    /// Made by `run`.
+    pub oneoff: bool,
+    /// What it was made from.
+    pub config_hash: String,
+    /// The image it was made from.
+    pub image: Option<Digest>,
+    /// The container it was made to replace.
+    pub replaces: Option<ContainerId>,
+    /// Names of its dependencies, as recorded when it was made.
+    pub depends_on: Vec<String>,
+    /// Networks it is connected to.
+    pub networks: Vec<NetworkId>,
+    /// Where it is in its life.
+    pub status: Status,
+    /// A command stopped it: it did not end by itself.
+    pub stopped_by_user: bool,
+    /// Exit code of its last run.
+    pub exit_code: i32,
+    /// What the probes say.
+    pub health: Option<HealthStatus>,
+    /// The image reference it was made from, as written.
+    pub image_name: String,
+}
+
+/// A network.
+#[derive(Debug, Clone)]
+pub struct ObservedNetwork {
+    /// Its id.
+    pub id: NetworkId,
+    /// The project that made it.
+    pub project: Option<String>,
+    /// What it was made from.
+    pub config_hash: Option<String>,
+    /// Containers connected to it that are not of this project.
+    pub foreign_users: usize,
+}
+
+/// A volume.
+#[derive(Debug, Clone)]
+pub struct ObservedVolume {
+    /// The project that made it.
+    pub project: Option<String>,
+    /// What it was made from.
+    pub config_hash: Option<String>,
+}
+
+impl Observed {
+    /// The containers of `service` that `up` made, by number.
+    pub fn of_service<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a ObservedContainer> {
+        self.containers.iter().filter(move |container| container.service == service && !container.oneoff)
+    }
+}
