@@ -89,6 +89,9 @@ pub struct Endpoint {
     pub ipv6: Option<(Ipv6Addr, u8)>,
     /// Gateways, IPv4 and IPv6; none in an internal network.
     pub gateways: Vec<IpAddr>,
+    /// Whether the container's default route leads through it; published ports do then, too.
+    #[serde(default)]
+    pub default_route: bool,
     /// MAC address.
     pub mac: String,
     /// Name of the host's end of the link.
