@@ -1,0 +1,233 @@
+//! Collection of what nothing refers to, and of what dead commands left half-made.
+//!
+//! ```text
+//! lock/gc exclusive:  mark   image records, containers, build steps, live leases
+//!                     sweep  rename what is unmarked into trash/
+//! unlocked:           delete trash/
+//! ```
+//!
+//! A reference is published under `lock/gc` shared, after the thing it refers to was protected by a lease; so
+//! everything that is referred to, or is about to be, is marked.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use super::lock::Lock;
+use super::{Error, Result, Store, containers, lease};
+use crate::base::fs::{self, Context};
+use crate::base::id::Digest;
+
+/// What to give up besides what nothing refers to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GcOptions {
+    /// Images that have no tag and no container.
+    pub dangling_images: bool,
+    /// Images that have no container.
+    pub unused_images: bool,
+    /// What builds remember, cache mounts that nobody uses included.
+    pub build_cache: bool,
+    /// Downloads that were cut off.
+    pub spools: bool,
+}
+
+/// What a collection took away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GcReport {
+    /// Images, each with a name it had, if any.
+    pub images: Vec<(Digest, Vec<String>)>,
+    /// Layers.
+    pub layers: Vec<Digest>,
+    /// Blobs.
+    pub blobs: Vec<Digest>,
+    /// Remembered build steps.
+    pub steps: usize,
+    /// Bytes of layers, blobs and spools, by the sizes of their files.
+    pub freed_bytes: u64,
+}
+
+impl Store {
+    /// Collects. Waits until nobody is publishing; what running commands protect stays.
+    pub fn gc(&self, options: &GcOptions) -> Result<GcReport> {
+        let mut report = GcReport::default();
+        {
+            let _nobody_publishes = self.lock_collect()?;
+            let leased = lease::protected(&self.root("lock/leases"))?;
+            self.give_up_images(options, &leased, &mut report)?;
+            if options.build_cache {
+                self.give_up_build_cache(&mut report)?;
+            }
+            let marked = self.mark(leased)?;
+            self.sweep_layers(&marked, &mut report)?;
+            self.sweep_blobs(&marked, &mut report)?;
+            if options.spools {
+                self.sweep_spools(&mut report)?;
+            }
+        }
+        self.sweep_leftovers()?;
+        Ok(report)
+    }
+
+    /// Removes what commands that died left behind: things half-made, things taken away but not deleted.
+    ///
+    /// Costs two listings of empty folders when there is nothing.
+    pub fn sweep_leftovers(&self) -> Result<()> {
+        let leases = self.root("lock/leases");
+        let temporary = self.root("tmp");
+        for name in super::entries(&temporary)? {
+            let owner = name.split_once('-').map_or(name.as_str(), |(owner, _)| owner);
+            if !lease::is_live(&leases, owner)? {
+                self.move_to_trash(&temporary.join(&name))?;
+            }
+        }
+        lease::sweep(&leases)?;
+        let trash = self.root("trash");
+        for name in super::entries(&trash)? {
+            delete(&trash.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a power cut left: containers without a readable spec, layers that may have lost data,
+    /// temporary files beside records. Call it in the first command after a boot, and from `system check`.
+    pub fn sweep_after_power_cut(&self) -> Result<()> {
+        let containers = self.containers();
+        for id in containers.ids()? {
+            if containers.is_half_made(&id) {
+                containers.remove(&id)?;
+            }
+        }
+        let _nobody_publishes = self.lock_collect()?;
+        let layers = self.layers();
+        for diff_id in layers.list()? {
+            let folder = layers.folder(&diff_id);
+            if layers.is_from_another_boot(&folder) {
+                self.move_to_trash(&folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn give_up_images(&self, options: &GcOptions, leased: &HashSet<Digest>, report: &mut GcReport) -> Result<()> {
+        if !options.dangling_images && !options.unused_images {
+            return Ok(());
+        }
+        let used: HashSet<Digest> =
+            self.containers().list()?.into_iter().filter_map(|(spec, _)| spec.image_id).collect();
+        for (image, references) in self.images().list()? {
+            let tagged = references.iter().any(|reference| reference.tag.is_some());
+            if used.contains(&image.id) || leased.contains(&image.id) || (tagged && !options.unused_images) {
+                continue;
+            }
+            self.images().remove_locked(&image.id)?;
+            let names = references.iter().map(ToString::to_string).collect();
+            report.images.push((image.id, names));
+        }
+        Ok(())
+    }
+
+    fn give_up_build_cache(&self, report: &mut GcReport) -> Result<()> {
+        for step in self.cache().steps()? {
+            self.cache().forget(&step.key)?;
+            report.steps += 1;
+        }
+        let stats = self.root("cache/stat");
+        for name in super::entries(&stats)? {
+            fs::remove_file(&stats.join(name))?;
+        }
+        let mounts = self.root("cache/mounts");
+        for name in super::entries(&mounts)?.into_iter().filter(|name| !name.ends_with(".lock")) {
+            let Some(_unused) = Lock::try_exclusive(&mounts.join(format!("{name}.lock")))? else {
+                continue;
+            };
+            self.move_to_trash(&mounts.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// The digests of everything that is referred to.
+    fn mark(&self, leased: HashSet<Digest>) -> Result<HashSet<Digest>> {
+        let mut marked = leased;
+        for (image, _) in self.images().list()? {
+            marked.insert(image.id);
+            marked.extend(image.manifest);
+            for layer in image.layers {
+                marked.insert(layer.diff_id);
+                marked.extend(layer.blob.map(|blob| blob.digest));
+            }
+        }
+        // Not `list`, which leaves out what it cannot read.
+        let store_containers = self.containers();
+        for id in store_containers.ids()? {
+            match store_containers.spec(&id) {
+                Ok(spec) => {
+                    marked.extend(containers::layers_of(&spec).cloned());
+                    marked.extend(spec.image_id);
+                }
+                Err(error) if error.is_not_found() => {}
+                Err(Error::Corrupt { .. }) if store_containers.is_half_made(&id) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for step in self.cache().steps()? {
+            for layer in step.layers {
+                marked.insert(layer.diff_id);
+                marked.extend(layer.blob.map(|blob| blob.digest));
+            }
+        }
+        Ok(marked)
+    }
+
+    fn sweep_layers(&self, marked: &HashSet<Digest>, report: &mut GcReport) -> Result<()> {
+        let layers = self.layers();
+        for diff_id in layers.list()? {
+            if marked.contains(&diff_id) {
+                continue;
+            }
+            let size_bytes = layers.size_bytes(&diff_id).unwrap_or(0);
+            if self.move_to_trash(&layers.folder(&diff_id))?.is_some() {
+                report.freed_bytes += size_bytes;
+                report.layers.push(diff_id);
+            }
+        }
+        Ok(())
+    }
+
+    fn sweep_blobs(&self, marked: &HashSet<Digest>, report: &mut GcReport) -> Result<()> {
+        for digest in self.blobs().list()? {
+            if marked.contains(&digest) {
+                continue;
+            }
+            let size_bytes = self.blobs().size_bytes(&digest).unwrap_or(0);
+            if self.move_to_trash(&self.blobs().path(&digest))?.is_some() {
+                report.freed_bytes += size_bytes;
+                report.blobs.push(digest);
+            }
+        }
+        Ok(())
+    }
+
+    fn sweep_spools(&self, report: &mut GcReport) -> Result<()> {
+        let spools = self.root("spool");
+        for name in super::entries(&spools)? {
+            if Lock::is_held(&self.root("lock/d").join(&name))? {
+                continue;
+            }
+            let path = spools.join(name);
+            let size_bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            if self.move_to_trash(&path)?.is_some() {
+                report.freed_bytes += size_bytes;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Deletes something in `trash/`, file or folder; another command may be doing the same.
+pub(super) fn delete(path: &Path) -> Result<()> {
+    let metadata = match std::fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Ok(Err(error).context("look at", path)?),
+    };
+    if metadata.is_dir() { Ok(fs::remove_dir_all(path)?) } else { Ok(fs::remove_file(path)?) }
+}
