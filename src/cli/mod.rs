@@ -15,6 +15,7 @@ mod context;
 mod failure;
 mod progress;
 mod report;
+mod show;
 mod terminal;
 mod usage;
 

@@ -1,0 +1,7 @@
+//! How facts look: tables, templates, times, states and ports. Values in, text out; nothing is printed here.
+
+pub mod container;
+pub mod list;
+pub mod table;
+pub mod template;
+pub mod time;
