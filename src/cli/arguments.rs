@@ -13,17 +13,21 @@ use super::terminal::Ansi;
 #[command(
     name = "wharf",
     version,
+    disable_version_flag = true,
     disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
     max_term_width = 100,
-    help_template = "{about-with-newline}\n{usage-heading} {usage}\n\n{after-help}\nOptions:\n{options}",
-    after_help = super::commands::OVERVIEW
+    override_usage = "wharf [OPTIONS] VERB [ARGUMENTS]",
+    help_template = super::commands::OVERVIEW
 )]
 pub struct Arguments {
     /// Flags before the verb.
     #[command(flatten)]
     pub global: Global,
+    /// Show the version
+    #[arg(short = 'v', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
@@ -47,11 +51,11 @@ pub struct Global {
     /// Environment file instead of `.env`; may be given several times
     #[arg(long = "env-file", value_name = "FILE")]
     pub env_files: Vec<PathBuf>,
-    /// When to write control characters
-    #[arg(long, value_enum, value_name = "WHEN")]
+    /// When to write control characters: never, always, auto
+    #[arg(long, value_enum, value_name = "WHEN", hide_possible_values = true)]
     pub ansi: Option<Ansi>,
-    /// How to show progress
-    #[arg(long, value_enum, value_name = "TYPE")]
+    /// How to show progress: auto, tty, plain, json, quiet
+    #[arg(long, value_enum, value_name = "TYPE", hide_possible_values = true)]
     pub progress: Option<Mode>,
     /// Most things done at once, -1 for no limit
     #[arg(long, value_name = "N", allow_negative_numbers = true)]

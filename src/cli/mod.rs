@@ -15,6 +15,7 @@ mod context;
 mod failure;
 mod progress;
 mod report;
+mod scope;
 mod show;
 mod terminal;
 mod usage;

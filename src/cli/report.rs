@@ -17,8 +17,10 @@ use std::fmt::Write as _;
 
 use unicode_width::UnicodeWidthChar;
 
+use super::scope::shown_location;
 use super::terminal::{self, Style, paint};
-use crate::base::error::{Excerpt, Explain};
+use crate::base::error::{Excerpt, Explain, Location};
+use crate::base::fs::read_limited;
 
 /// Longest piece of a source line that is shown, in columns.
 const LINE_WIDTH_MAX: usize = 120;
@@ -26,6 +28,8 @@ const LINE_WIDTH_MAX: usize = 120;
 const CAUSES_MAX: usize = 16;
 /// Most excerpts shown of one error.
 const EXCERPTS_MAX: usize = 50;
+/// Largest file that an excerpt is read from, in bytes.
+const SOURCE_BYTES_MAX: u64 = 4 << 20;
 
 /// Writes an error with causes, excerpts and hint, ending in a line break.
 pub fn render(error: &dyn Explain, colour: bool) -> String {
@@ -94,15 +98,17 @@ fn causes(text: &mut String, error: &dyn Explain, colour: bool) {
 
 fn draw_excerpt(text: &mut String, excerpt: &Excerpt, colour: bool) {
     let arrow = paint("-->", terminal::RULER, colour);
-    if excerpt.source.is_empty() {
-        let _infallible = writeln!(text, "  {arrow} {}", label_after(&excerpt.location.to_string(), &excerpt.label));
+    let location = shown_location(&excerpt.location);
+    let content = if excerpt.source.is_empty() { line_of(&excerpt.location) } else { Some(excerpt.source.clone()) };
+    let Some(content) = content else {
+        let _infallible = writeln!(text, "  {arrow} {}", label_after(&location, &excerpt.label));
         return;
-    }
+    };
     let first_line = excerpt.location.line;
-    let source: Vec<&str> = excerpt.source.lines().collect();
+    let source: Vec<&str> = content.lines().collect();
     let gutter = (first_line + source.len().saturating_sub(1)).to_string().len();
     let bar = paint("|", terminal::RULER, colour);
-    let _infallible = writeln!(text, "{:gutter$}{arrow} {}", "", excerpt.location);
+    let _infallible = writeln!(text, "{:gutter$}{arrow} {location}", "");
     let _infallible = writeln!(text, "{:gutter$} {bar}", "");
     for (index, line) in source.iter().enumerate() {
         let number = paint(&format!("{:>gutter$}", first_line + index), terminal::RULER, colour);
@@ -116,6 +122,14 @@ fn draw_excerpt(text: &mut String, excerpt: &Excerpt, colour: bool) {
             let _infallible = writeln!(text, "{}", label_after(&caret_line, &excerpt.label));
         }
     }
+}
+
+/// The line that `location` stands in, for an error that knows only the place.
+fn line_of(location: &Location) -> Option<String> {
+    let content = read_limited(&location.file, SOURCE_BYTES_MAX).ok()?;
+    let line = content.split(|byte| *byte == b'\n').nth(location.line.checked_sub(1)?)?;
+    let text = String::from_utf8_lossy(line).trim_end().to_owned();
+    (!text.is_empty()).then_some(text)
 }
 
 fn label_after(line: &str, label: &str) -> String {

@@ -40,7 +40,8 @@ impl Table {
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width_of = |column: usize| {
-            let widest = self.rows.iter().filter_map(|row| row.get(column)).map(|cell: &String| cell.width()).max().unwrap_or(0);
+            let widest =
+                self.rows.iter().filter_map(|row| row.get(column)).map(|cell: &String| cell.width()).max().unwrap_or(0);
             (widest + PADDING).max(self.width_min)
         };
         let widths: Vec<usize> = (0..columns).map(width_of).collect();
