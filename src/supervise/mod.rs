@@ -1,2 +1,175 @@
-//! Under construction.
+//! The process that stays with a container.
+//!
+//! ```text
+//! command line ──fork──> supervisor ──clone──> container's first process
+//!      │  start(): waits for the report   │ poll loop: FIFOs or pty -> log + attached clients
+//!      └──────────<─report─────────────┤            pidfd -> exit, restart by policy
+//!                                        └ re-exec    timers -> health probes; DNS sockets
+//! ```
+//!
+//! One supervisor a container: single thread, one poll loop, no async runtime. It is the container's parent and
+//! owner of its output, log, health, restarts and name server. Its life is the container's *supervisor lock*, which
+//! the kernel frees on kill -9; the container's stdio are FIFOs in the run folder that outlive it. Everything a
+//! command wants to know stands in the store, so only [`attach`] talks to it.
+//!
+//! Invariants: nothing here waits by polling; a client that reads slowly never stops the container unless it asked
+//! for that ([`AttachMode::Blocking`]); state is written before those who wait are told.
+//!
+//! Not here: what a container may do (`runtime`), interfaces and rules (`net`), records and locks (`store`).
+
+mod attach;
 pub mod dns;
+mod error;
+mod frame;
+
+use std::time::{Duration, Instant};
+
+pub use attach::AttachStream;
+pub use error::Error;
+pub use frame::Frame;
+
+use crate::base::id::ContainerId;
+use crate::model::container::{ContainerState, ProcessIdentity, PublishedPort};
+use crate::store::Store;
+
+/// Result of an operation on a running container.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// How [`start`] connects its caller to the container's stdio.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AttachMode {
+    /// Not at all.
+    #[default]
+    None,
+    /// From the first byte on; a caller that falls more than a megabyte behind is dropped (it can go on with the log).
+    Droppable,
+    /// From the first byte on and without loss: output that the caller does not read blocks the container, as a pipe
+    /// would. For `run` in the foreground.
+    Blocking,
+}
+
+/// How to start a container.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StartOptions {
+    /// Whether the caller sees its output and may write its input.
+    pub attach: AttachMode,
+    /// First size of its terminal (rows, columns).
+    pub size: Option<(u16, u16)>,
+}
+
+/// A container that runs.
+#[derive(Debug)]
+pub struct Started {
+    /// Its first process.
+    pub identity: ProcessIdentity,
+    /// The caller's end, where it asked for one.
+    pub attach: Option<AttachStream>,
+    /// Its published ports with the host ports that were chosen.
+    pub ports: Vec<PublishedPort>,
+}
+
+/// What [`wait_until`] waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// Its process runs.
+    Running,
+    /// Its probes say that it works. A container without a health check never gets there: see [`Error::NoHealthcheck`].
+    Healthy,
+    /// It ended and will not be started again by its policy.
+    Exited,
+}
+
+/// Starts a container and returns once its process runs; its supervisor stays.
+///
+/// The caller must have one thread only ([`Error::Threads`]); with more, use a [`Launcher`] made earlier. The caller
+/// holds the container's lock. Starting one that runs is an error ([`Error::AlreadyRunning`]).
+/// Errors: what the runtime or the network refused; then nothing is left behind and the state says `error`.
+pub fn start(store: &Store, id: &ContainerId, options: StartOptions) -> Result<Started> {
+    let _ = (store, id, options);
+    todo!()
+}
+
+/// A single-threaded copy of this process, made before it has threads, that starts containers for all of them.
+///
+/// It ends with its parent; the supervisors that it made stay.
+#[derive(Debug)]
+pub struct Launcher {}
+
+impl Launcher {
+    /// Forks the copy. Call it while the process has one thread ([`Error::Threads`] otherwise).
+    pub fn spawn() -> Result<Self> {
+        todo!()
+    }
+
+    /// Does what [`start`] does; from any thread, any number at once.
+    pub fn start(&self, store: &Store, id: &ContainerId, options: StartOptions) -> Result<Started> {
+        let _ = (store, id, options);
+        todo!()
+    }
+}
+
+/// Stops a container: its stop signal, then SIGKILL after `timeout` (default: the container's own). Returns its exit
+/// code; 0 changes when it does not run.
+///
+/// The wish *stopped* is written first, so no policy starts it again. A first process that neither handles nor
+/// blocks the signal cannot react to it and is killed at once.
+pub fn stop(store: &Store, id: &ContainerId, timeout: Option<Duration>) -> Result<i32> {
+    let _ = (store, id, timeout);
+    todo!()
+}
+
+/// Sends a signal to a container's first process. SIGKILL also reaches a paused one and, as Docker has it, counts
+/// as a wish to stop.
+pub fn kill(store: &Store, id: &ContainerId, signal: i32) -> Result<()> {
+    let _ = (store, id, signal);
+    todo!()
+}
+
+/// Freezes a container's processes.
+pub fn pause(store: &Store, id: &ContainerId) -> Result<()> {
+    let _ = (store, id);
+    todo!()
+}
+
+/// Lets a frozen container go on.
+pub fn unpause(store: &Store, id: &ContainerId) -> Result<()> {
+    let _ = (store, id);
+    todo!()
+}
+
+/// Waits until a container has ended for good and returns its exit code; at once when it does not run.
+pub fn wait(store: &Store, id: &ContainerId) -> Result<i32> {
+    wait_until(store, id, Condition::Exited, None).map(|state| state.exit_code)
+}
+
+/// Waits until `condition` holds and returns the state in which it did.
+///
+/// Errors: `Exited` and `Unhealthy` at once when the condition can no longer come true; `NoHealthcheck`; `Deadline`.
+pub fn wait_until(
+    store: &Store,
+    id: &ContainerId,
+    condition: Condition,
+    deadline: Option<Instant>,
+) -> Result<ContainerState> {
+    let _ = (store, id, condition, deadline);
+    todo!()
+}
+
+/// Connects to a running container's stdio, from now on.
+pub fn attach(store: &Store, id: &ContainerId) -> Result<AttachStream> {
+    let _ = (store, id);
+    todo!()
+}
+
+/// Gives containers whose supervisor died a new one, or finishes them when they are gone. Cheap when all is well;
+/// every command calls it before it looks.
+pub fn heal(store: &Store) -> Result<()> {
+    let _ = store;
+    todo!()
+}
+
+/// After a reboot: starts what the restart policies want. Goes on after a failure and returns all of them.
+pub fn boot(store: &Store) -> Vec<(ContainerId, Error)> {
+    let _ = store;
+    todo!()
+}

@@ -1,0 +1,97 @@
+//! What goes over an attach connection: one packet a frame, its kind in the first byte.
+//!
+//! The connection is a Unix socket of type SEQPACKET, so frames keep their borders and are never torn.
+
+/// Most bytes of output or input in one frame.
+pub const PAYLOAD_BYTES_MAX: usize = 32 << 10;
+
+/// One message between a client and a supervisor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// To the client: output. With a terminal, all of it.
+    Stdout(Vec<u8>),
+    /// To the client: error output.
+    Stderr(Vec<u8>),
+    /// To the client: the container ended with this code; the last frame, after all output.
+    Exit(i32),
+    /// To the client: it was disconnected, since it fell too far behind or another supervisor took over.
+    Detached,
+    /// To the container: input.
+    Stdin(Vec<u8>),
+    /// To the container: end of input.
+    StdinEnd,
+    /// To the container's terminal: its new size.
+    Resize {
+        /// Rows.
+        rows: u16,
+        /// Columns.
+        columns: u16,
+    },
+}
+
+impl Frame {
+    /// Writes the frame as one packet.
+    pub fn encode(&self) -> Vec<u8> {
+        let with = |kind: u8, payload: &[u8]| {
+            let mut packet = Vec::with_capacity(1 + payload.len());
+            packet.push(kind);
+            packet.extend_from_slice(payload);
+            packet
+        };
+        match self {
+            Self::Stdout(bytes) => with(b'o', bytes),
+            Self::Stderr(bytes) => with(b'e', bytes),
+            Self::Exit(code) => with(b'x', &code.to_le_bytes()),
+            Self::Detached => with(b'd', &[]),
+            Self::Stdin(bytes) => with(b'i', bytes),
+            Self::StdinEnd => with(b'z', &[]),
+            Self::Resize { rows, columns } => with(b'r', &[rows.to_le_bytes(), columns.to_le_bytes()].concat()),
+        }
+    }
+
+    /// Reads one packet; `None` when it is no frame.
+    pub fn decode(packet: &[u8]) -> Option<Self> {
+        let (kind, payload) = packet.split_first()?;
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            return None;
+        }
+        Some(match kind {
+            b'o' => Self::Stdout(payload.to_vec()),
+            b'e' => Self::Stderr(payload.to_vec()),
+            b'x' => Self::Exit(i32::from_le_bytes(payload.try_into().ok()?)),
+            b'd' if payload.is_empty() => Self::Detached,
+            b'i' => Self::Stdin(payload.to_vec()),
+            b'z' if payload.is_empty() => Self::StdinEnd,
+            b'r' => match *payload {
+                [r0, r1, c0, c1] => {
+                    Self::Resize { rows: u16::from_le_bytes([r0, r1]), columns: u16::from_le_bytes([c0, c1]) }
+                }
+                _ => return None,
+            },
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_survive_the_wire_and_garbage_does_not() {
+        for frame in [
+            Frame::Stdout(b"a\0b".to_vec()),
+            Frame::Stderr(Vec::new()),
+            Frame::Exit(-1),
+            Frame::Detached,
+            Frame::Stdin(vec![0; PAYLOAD_BYTES_MAX]),
+            Frame::StdinEnd,
+            Frame::Resize { rows: 24, columns: 300 },
+        ] {
+            assert_eq!(Frame::decode(&frame.encode()), Some(frame));
+        }
+        for packet in [&b""[..], b"?", b"x1", b"r123", b"r12345", b"dx", &vec![b'o'; PAYLOAD_BYTES_MAX + 2]] {
+            assert_eq!(Frame::decode(packet), None);
+        }
+    }
+}
