@@ -28,4 +28,14 @@ impl Paths {
     pub fn new(root: impl AsRef<Path>, run: impl AsRef<Path>) -> Self {
         Self { root: root.as_ref().to_owned(), run: run.as_ref().to_owned() }
     }
+
+    /// A name that belongs to these folders alone, for things outside of them (control groups, tables of the
+    /// packet filter): `wharf`, or `wharf-` and 8 digits for other folders than the default ones.
+    pub fn instance(&self) -> String {
+        if self.run == Path::new("/run/wharf") {
+            return "wharf".to_owned();
+        }
+        let digest = super::id::Digest::of(self.run.as_os_str().as_encoded_bytes());
+        format!("wharf-{}", &digest.hex()[..8])
+    }
 }
