@@ -39,6 +39,36 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// Something that this version cannot do.
+    #[error("{}: {what} is not supported yet", mark.location)]
+    Unsupported {
+        /// Where it is asked for.
+        mark: Mark,
+        /// What it is.
+        what: String,
+    },
+    /// The wanted stage does not exist.
+    #[error("the target stage `{target}` does not exist")]
+    Target {
+        /// What was asked for.
+        target: String,
+        /// The stage that was probably meant.
+        near: Option<String>,
+    },
+    /// Text that is not a platform.
+    #[error("`{platform}` is not a platform (os/arch[/variant])")]
+    Platform {
+        /// The text.
+        platform: String,
+    },
+    /// An additional build context that cannot be used.
+    #[error("the build context `{name}` cannot be used: {reason}")]
+    Context {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] fs::Error),
@@ -62,6 +92,7 @@ impl Explain for Error {
             Self::DockerfileMissing { .. } => {
                 Some("name it with `--file`, or `build.dockerfile` in the compose file".into())
             }
+            Self::Target { near: Some(near), .. } => Some(format!("did you mean {near}?")),
             Self::File(error) => error.hint(),
             _ => None,
         }
@@ -69,7 +100,7 @@ impl Explain for Error {
 
     fn excerpts(&self) -> Vec<Excerpt> {
         match self {
-            Self::Syntax { mark, .. } => vec![mark.excerpt(String::new())],
+            Self::Syntax { mark, .. } | Self::Unsupported { mark, .. } => vec![mark.excerpt(String::new())],
             _ => Vec::new(),
         }
     }
