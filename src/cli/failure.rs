@@ -87,6 +87,12 @@ pub enum Mistake {
         /// The service.
         name: String,
     },
+    /// A container that must run does not.
+    #[error("container {name} is not running")]
+    ContainerNotRunning {
+        /// Its name.
+        name: String,
+    },
     /// A replica that does not exist.
     #[error("service `{name}` has no container {index}")]
     NoSuchReplica {
@@ -166,6 +172,7 @@ impl Explain for Mistake {
             }
             Self::AmbiguousId { .. } => Some("give more digits".into()),
             Self::NotRunning { .. } => Some("`wharf up -d` starts it; `wharf ps -a` shows why it ended".into()),
+            Self::ContainerNotRunning { name } => Some(format!("`wharf start {name}` starts it")),
             Self::NoTerminal => Some("leave out -t (or use -T) when stdin is a pipe or a file".into()),
             _ => None,
         }

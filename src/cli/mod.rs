@@ -13,6 +13,8 @@ mod arguments;
 pub mod commands;
 mod context;
 mod failure;
+mod members;
+mod output;
 mod progress;
 mod report;
 mod scope;

@@ -2,6 +2,11 @@
 
 mod config;
 mod graph;
+mod images;
+mod logs;
+mod ls;
+mod port;
+mod ps;
 mod version;
 
 use super::{Context, Outcome};
@@ -12,6 +17,11 @@ pub const OVERVIEW: &str = "\
 {usage-heading} {usage}
 
 Look:
+  ps          List containers
+  logs        Show what containers have written
+  images      List the images that containers were made from
+  port        Show where a port is published
+  ls          List projects
   config      Show the project as it is understood (also: convert)
   graph       Draw the services and what they wait for
   version     Show the version
@@ -67,6 +77,11 @@ verbs! {
     #[command(visible_alias = "convert")]
     Config(config) "config" root: false container: false;
     Graph(graph) "graph" root: false container: false;
+    Images(images) "images" root: true container: false;
+    Logs(logs) "logs" root: true container: false;
+    Ls(ls) "ls" root: true container: false;
+    Port(port) "port" root: true container: false;
+    Ps(ps) "ps" root: true container: false;
     Version(version) "version" root: false container: false;
 }
 

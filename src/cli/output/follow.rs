@@ -1,0 +1,184 @@
+//! Reads the logs of several containers as one: lines in the order of their times, and, when following, whatever
+//! comes, until each container has ended.
+//!
+//! Nothing here blocks: [`Follower::turn`] writes what there is, [`Follower::fds`] become readable when there may be
+//! more. The loop belongs to the verb, which may have more to wait for.
+
+use std::io::Write;
+use std::os::fd::BorrowedFd;
+
+use super::printer::Printer;
+use crate::base::id::ContainerId;
+use crate::cli::Failure;
+use crate::log::{self, Line, Next, ReadOptions, Reader};
+use crate::model::container::{ContainerState, Status};
+use crate::store::Store;
+
+/// What happened to a container that is followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Which.
+    pub id: ContainerId,
+    /// Its service, or its name.
+    pub service: String,
+    /// Its exit code.
+    pub exit_code: i32,
+}
+
+/// The log of one container.
+struct Source {
+    id: ContainerId,
+    service: String,
+    voice: usize,
+    reader: Reader,
+    pending: Option<Line>,
+    finished: bool,
+    restarts_seen: u32,
+}
+
+/// The logs of several containers, merged.
+pub struct Follower<O, E> {
+    store: Store,
+    options: ReadOptions,
+    announce: bool,
+    printer: Printer<O, E>,
+    sources: Vec<Source>,
+}
+
+impl<O: Write, E: Write> Follower<O, E> {
+    /// A follower of nothing yet. `announce` says when a container ends.
+    pub fn new(store: Store, options: ReadOptions, announce: bool, printer: Printer<O, E>) -> Self {
+        Self { store, options, announce, printer, sources: Vec::new() }
+    }
+
+    /// Adds a container under the name that its lines get; one that is followed already stays as it is.
+    pub fn add(&mut self, id: &ContainerId, name: &str, service: &str) -> Result<(), Failure> {
+        if self.sources.iter().any(|source| source.id == *id) {
+            return Ok(());
+        }
+        let containers = self.store.containers();
+        let reader = log::read(&containers.logs_folder(id).join("log.json"), self.options)?;
+        reader.watch(&containers.folder(id))?;
+        let restarts_seen = containers.state(id)?.restart_count;
+        let voice = self.printer.add(name);
+        self.sources.push(Source {
+            id: id.clone(),
+            service: service.to_owned(),
+            voice,
+            reader,
+            pending: None,
+            finished: false,
+            restarts_seen,
+        });
+        Ok(())
+    }
+
+    /// Whether there is nothing left to follow.
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+
+    /// What to wait for between two turns.
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.sources.iter().filter_map(|source| source.reader.fd()).collect()
+    }
+
+    /// Writes all that there is, and returns the containers that ended meanwhile; those are not followed any more.
+    pub fn turn(&mut self) -> Result<Vec<Ended>, Failure> {
+        let mut ended = Vec::new();
+        loop {
+            self.fetch(&mut ended)?;
+            // The oldest of the lines that are there comes first.
+            let oldest = self
+                .sources
+                .iter_mut()
+                .filter(|source| source.pending.is_some())
+                .min_by_key(|source| source.pending.as_ref().map(|line| line.time));
+            match oldest {
+                Some(source) => {
+                    let voice = source.voice;
+                    if let Some(line) = source.pending.take() {
+                        self.printer.print(voice, &line)?;
+                    }
+                }
+                None => break,
+            }
+        }
+        self.printer.flush()?;
+        Ok(ended)
+    }
+
+    /// Gets the next line of each source that has one; takes out those that are at their end.
+    fn fetch(&mut self, ended: &mut Vec<Ended>) -> Result<(), Failure> {
+        let mut index = 0;
+        while index < self.sources.len() {
+            let source = &mut self.sources[index];
+            if source.pending.is_none() {
+                match source.reader.try_next()? {
+                    Next::Line(line) => source.pending = Some(line),
+                    Next::Wait => {
+                        if self.look(index)? {
+                            continue;
+                        }
+                    }
+                    Next::End => {
+                        self.end(index, ended)?;
+                        continue;
+                    }
+                }
+            }
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// Looks how a silent container fares; whether its reader must be asked once more, since it has ended.
+    fn look(&mut self, index: usize) -> Result<bool, Failure> {
+        let source = &mut self.sources[index];
+        if source.finished {
+            return Ok(false);
+        }
+        let state = match self.store.containers().state(&source.id) {
+            Ok(state) => Some(state),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(error.into()),
+        };
+        match state {
+            Some(state) if !has_ended(&state) => {
+                if state.restart_count > source.restarts_seen {
+                    source.restarts_seen = state.restart_count;
+                    if self.announce {
+                        self.printer
+                            .say(source.voice, &format!("exited with code {} (restarting)", state.exit_code))?;
+                    }
+                }
+                Ok(false)
+            }
+            _ => {
+                source.finished = true;
+                source.reader.finish();
+                Ok(true)
+            }
+        }
+    }
+
+    fn end(&mut self, index: usize, ended: &mut Vec<Ended>) -> Result<(), Failure> {
+        let source = self.sources.remove(index);
+        self.printer.finish(source.voice)?;
+        if !self.options.follow {
+            return Ok(());
+        }
+        // A container that was removed meanwhile has told nobody how it ended.
+        let exit_code = self.store.containers().state(&source.id).map_or(0, |state| state.exit_code);
+        if self.announce {
+            self.printer.say(source.voice, &format!("exited with code {exit_code}"))?;
+        }
+        ended.push(Ended { id: source.id, service: source.service, exit_code });
+        Ok(())
+    }
+}
+
+/// Whether a container has ended for good.
+pub fn has_ended(state: &ContainerState) -> bool {
+    matches!(state.status, Status::Exited | Status::Dead)
+}
