@@ -146,6 +146,11 @@ impl Error {
         Self::NotFound { kind, name: name.into() }
     }
 
+    /// Whether the name belongs to another object.
+    pub fn is_name_taken(&self) -> bool {
+        matches!(self, Self::NameInUse { .. })
+    }
+
     /// Whether it says that something does not exist.
     pub fn is_not_found(&self) -> bool {
         match self {

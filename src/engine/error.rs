@@ -1,0 +1,221 @@
+//! What can go wrong with a verb: the errors of the layers below, and the engine's own.
+
+use std::path::PathBuf;
+
+use crate::base::error::{Excerpt, Explain};
+use crate::{base, build, compose, graph, image, log, net, runtime, store, supervise};
+
+/// A verb that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] base::fs::Error),
+    /// The compose file.
+    #[error(transparent)]
+    Compose(#[from] compose::Error),
+    /// The graph.
+    #[error(transparent)]
+    Graph(#[from] graph::Error),
+    /// The registry, or an archive.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// A build.
+    #[error(transparent)]
+    Build(#[from] build::Error),
+    /// The network.
+    #[error(transparent)]
+    Net(#[from] net::Error),
+    /// A container's process.
+    #[error(transparent)]
+    Runtime(#[from] runtime::Error),
+    /// A container's supervisor.
+    #[error(transparent)]
+    Supervise(#[from] supervise::Error),
+    /// A log.
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    /// An image name.
+    #[error(transparent)]
+    Reference(#[from] crate::model::reference::InvalidReference),
+    /// Something failed for a service.
+    #[error("service `{service}` {action}")]
+    Service {
+        /// The service.
+        service: String,
+        /// What could not be done: `cannot be built`, `cannot be started`.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
+    /// A dependency did not get to what others wait for.
+    #[error("dependency failed: {} waits for `{service}` to be {condition}, but {found}", waiting.join(", "))]
+    Dependency {
+        /// The one that failed.
+        service: String,
+        /// What it should have reached.
+        condition: &'static str,
+        /// What happened instead.
+        found: String,
+        /// The services that wait, each as a path: `web -> api`.
+        waiting: Vec<String>,
+        /// The container, for the hint.
+        container: String,
+    },
+    /// Several steps failed.
+    #[error("{} of the steps failed", errors.len())]
+    Several {
+        /// All of them.
+        errors: Vec<Error>,
+    },
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+    /// An image that is not there, where nothing may be pulled.
+    #[error("image `{image}` is not here, and must not be pulled ({reason})")]
+    ImageMissing {
+        /// Its name.
+        image: String,
+        /// Which policy says so.
+        reason: &'static str,
+    },
+    /// Neither the image nor the user says what to run.
+    #[error("no command: image `{image}` has neither CMD nor ENTRYPOINT")]
+    NoCommand {
+        /// The image.
+        image: String,
+    },
+    /// A bind mount of a path that does not exist.
+    #[error("bind mount source {} does not exist", path.display())]
+    BindSource {
+        /// The host path.
+        path: PathBuf,
+    },
+    /// A value that means nothing.
+    #[error("{what}: `{value}` is not {expected}")]
+    Value {
+        /// What it is for: `stop_signal`, `ulimits.nofile`.
+        what: String,
+        /// What was given.
+        value: String,
+        /// What it should be.
+        expected: String,
+    },
+    /// A container that does not run.
+    #[error("container {name} is not running")]
+    NotRunning {
+        /// Its name.
+        name: String,
+    },
+    /// A container that must be stopped first.
+    #[error("container {name} is running and cannot be removed")]
+    StillRunning {
+        /// Its name.
+        name: String,
+    },
+    /// A service without a container.
+    #[error("service `{service}` has no container")]
+    NoContainer {
+        /// The service.
+        service: String,
+    },
+    /// A network that containers use.
+    #[error("network `{name}` is in use by {}", users.join(", "))]
+    NetworkInUse {
+        /// Its name.
+        name: String,
+        /// Names of the containers.
+        users: Vec<String>,
+    },
+    /// A volume that containers use.
+    #[error("volume `{name}` is in use by {}", users.join(", "))]
+    VolumeInUse {
+        /// Its name.
+        name: String,
+        /// Names of the containers.
+        users: Vec<String>,
+    },
+    /// A config or secret without content.
+    #[error("{kind} `{name}`: {reason}")]
+    FileObject {
+        /// `config` or `secret`.
+        kind: &'static str,
+        /// Its key.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A command of a hook failed.
+    #[error("{hook} hook of container {container} exited with code {code}")]
+    Hook {
+        /// `post_start` or `pre_stop`.
+        hook: &'static str,
+        /// The container.
+        container: String,
+        /// Its exit code.
+        code: i32,
+    },
+    /// A thing the engine does not do.
+    #[error("{what} is not supported")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+    },
+}
+
+impl Error {
+    /// The error of the layer below that this one wraps unchanged.
+    fn inner(&self) -> Option<&dyn Explain> {
+        Some(match self {
+            Self::Store(error) => error,
+            Self::File(error) => error,
+            Self::Compose(error) => error,
+            Self::Graph(error) => error,
+            Self::Image(error) => error,
+            Self::Build(error) => error,
+            Self::Net(error) => error,
+            Self::Runtime(error) => error,
+            Self::Supervise(error) => error,
+            Self::Log(error) => error,
+            Self::Service { source, .. } => source.as_ref(),
+            _ => return None,
+        })
+    }
+}
+
+impl Explain for Error {
+    fn hint(&self) -> Option<String> {
+        if let Some(inner) = self.inner() {
+            return inner.hint();
+        }
+        match self {
+            Self::Dependency { container, .. } => Some(format!("`wharf logs {container}` shows what it said")),
+            Self::Several { errors } => errors.iter().find_map(Explain::hint),
+            Self::ImageMissing { image, .. } => {
+                Some(format!("`wharf pull`, `wharf image pull {image}` or `wharf build` gets it"))
+            }
+            Self::NoCommand { .. } => Some("give a command after the image's name, or `command:` in the file".into()),
+            Self::BindSource { path } => Some(format!("create it: mkdir -p {}", path.display())),
+            Self::StillRunning { name } => Some(format!("stop it first, or use `rm -f {name}`")),
+            Self::NoContainer { service } => Some(format!("`wharf up -d {service}` makes one")),
+            Self::NotRunning { .. } => Some("`wharf ps -a` shows why it ended, `wharf start` starts it".into()),
+            _ => None,
+        }
+    }
+
+    fn excerpts(&self) -> Vec<Excerpt> {
+        match (self.inner(), self) {
+            (Some(inner), _) => inner.excerpts(),
+            (None, Self::Several { errors }) => errors.iter().flat_map(Explain::excerpts).collect(),
+            (None, _) => Vec::new(),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        self.inner().map_or(125, Explain::exit_code)
+    }
+}

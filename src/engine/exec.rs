@@ -1,0 +1,92 @@
+//! Runs further processes in a container: `exec`, and the hooks of services.
+
+use std::os::fd::OwnedFd;
+
+use super::{Engine, Error, Result};
+use crate::base::fs::Context;
+use crate::base::id::ContainerId;
+use crate::model::container::{Process, Status};
+use crate::model::project::{Hook, OptionalMap};
+use crate::runtime::{self, Cgroup, ExecTarget, Running, Stdio};
+
+/// What to run. `None` and empty are the container's own.
+#[derive(Debug, Clone, Default)]
+pub struct Exec {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// Further environment.
+    pub environment: OptionalMap,
+    /// As whom.
+    pub user: Option<String>,
+    /// Where.
+    pub working_dir: Option<String>,
+    /// With all capabilities.
+    pub privileged: bool,
+    /// On a terminal.
+    pub terminal: bool,
+}
+
+impl Engine {
+    /// Starts a process in a running container. The caller waits for it.
+    ///
+    /// Errors: the container does not run; what the runtime refused (126, 127).
+    pub fn exec(&self, id: &ContainerId, exec: &Exec, stdio: Stdio) -> Result<Running> {
+        let spec = self.store.containers().spec(id)?;
+        let state = self.store.containers().state(id)?;
+        let Some(identity) = state.process.filter(|_| state.status == Status::Running) else {
+            return Err(Error::NotRunning { name: spec.name });
+        };
+        let cgroup = Cgroup::open(&self.store.paths().instance(), spec.id.as_str())?;
+        let mut env = spec.process.env.clone();
+        env.retain(|entry| {
+            let key = entry.split_once('=').map_or(entry.as_str(), |(key, _)| key);
+            !exec.environment.contains_key(key)
+        });
+        env.extend(exec.environment.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_ref()?))));
+        let process = Process {
+            args: exec.args.clone(),
+            env,
+            cwd: exec.working_dir.clone().unwrap_or_else(|| spec.process.cwd.clone()),
+            user: exec.user.clone().unwrap_or_else(|| spec.process.user.clone()),
+            additional_groups: spec.process.additional_groups.clone(),
+            terminal: exec.terminal,
+            stdin_open: true,
+        };
+        Ok(runtime::exec(&ExecTarget { identity, spec: &spec, cgroup: &cgroup }, &process, exec.privileged, stdio)?)
+    }
+
+    /// Runs the hooks of a service in one of its containers, in order. One that fails is an error.
+    pub(super) fn run_hooks(&self, id: &ContainerId, hook: &'static str, hooks: &[Hook]) -> Result<()> {
+        for command in hooks {
+            let exec = Exec {
+                args: command.command.clone(),
+                environment: command.environment.clone(),
+                user: command.user.clone(),
+                working_dir: command.working_dir.clone(),
+                privileged: command.privileged,
+                terminal: false,
+            };
+            let running = match self.exec(id, &exec, no_stdio()?) {
+                // A container that ended has nothing to be prepared for its stop.
+                Err(Error::NotRunning { .. }) if hook == "pre_stop" => return Ok(()),
+                running => running?,
+            };
+            let status = running.wait()?;
+            if status.code != 0 {
+                let container = self.store.containers().spec(id)?.name;
+                return Err(Error::Hook { hook, container, code: status.code });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// /dev/null three times.
+pub fn no_stdio() -> Result<Stdio> {
+    let null = || -> Result<OwnedFd> {
+        let path = std::path::Path::new("/dev/null");
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(path).context("open", path)?;
+        Ok(file.into())
+    };
+    Ok(Stdio::Pipes { stdin: null()?, stdout: null()?, stderr: null()? })
+}

@@ -1,0 +1,293 @@
+//! Gets the images of services: from the store, the registry or a build, all at once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::service::{image_name, in_service};
+use super::{Engine, Error, Result};
+use crate::build::{self, BuildNetwork, BuildRequest, DockerfileSource};
+use crate::image::{self, PullOptions};
+use crate::model::event::Progress;
+use crate::model::image::Image;
+use crate::model::project::{Build, Project, Service, Ulimit};
+use crate::model::reference::Reference;
+
+/// When images are pulled or built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PullPolicy {
+    /// Take what is here, get what is not.
+    #[default]
+    Missing,
+    /// Ask the registry each time.
+    Always,
+    /// Never ask it.
+    Never,
+}
+
+/// What `up`, `build` and `pull` were told about images.
+#[derive(Debug, Clone, Default)]
+pub struct ImageWish {
+    /// `--pull`, above the services' `pull_policy`.
+    pub pull: Option<PullPolicy>,
+    /// `--build`: build what can be built, though it is here.
+    pub build: bool,
+    /// `--no-build`: build nothing.
+    pub no_build: bool,
+    /// `--no-cache`.
+    pub no_cache: bool,
+    /// `--pull` of `build`: newest base images.
+    pub pull_base: bool,
+    /// `--build-arg`, above the file's.
+    pub build_args: BTreeMap<String, Option<String>>,
+}
+
+/// How one image is to be had.
+enum Need<'p> {
+    Pull(Reference),
+    Build(&'p Build),
+    /// Pull, and build if that fails.
+    PullElseBuild(Reference, &'p Build),
+}
+
+impl Engine {
+    /// Makes sure that the images of `services` are here. What has to be pulled or built is done in parallel;
+    /// services with the same image share the work.
+    ///
+    /// Errors: the first failure, with its service. The others are finished first.
+    pub fn ensure_images(
+        &self,
+        project: &Project,
+        services: &[&Service],
+        wish: &ImageWish,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let mut needs: BTreeMap<String, (&Service, Need<'_>)> = BTreeMap::new();
+        for service in services {
+            let name = image_name(project, service);
+            if needs.contains_key(&name) {
+                continue;
+            }
+            if let Some(need) =
+                self.need(&name, service, wish).map_err(|error| in_service(service, "has no image", error))?
+            {
+                needs.insert(name, (service, need));
+            }
+        }
+        if needs.is_empty() {
+            return Ok(());
+        }
+        let results: Vec<Result<()>> = std::thread::scope(|scope| {
+            let workers: Vec<_> = needs
+                .values()
+                .map(|(service, need)| scope.spawn(move || self.satisfy(project, service, need, wish, progress)))
+                .collect();
+            // A panic of a worker has been reported and, with panic=abort, has ended the process.
+            workers.into_iter().filter_map(|worker| worker.join().ok()).collect()
+        });
+        let mut errors: Vec<Error> = results.into_iter().filter_map(Result::err).collect();
+        match errors.len() {
+            0 => Ok(()),
+            1 => Err(errors.remove(0)),
+            _ => Err(Error::Several { errors }),
+        }
+    }
+
+    fn need<'p>(&self, name: &str, service: &'p Service, wish: &ImageWish) -> Result<Option<Need<'p>>> {
+        let reference: Reference = name.parse()?;
+        if let Some(build) = &service.build
+            && wish.build
+        {
+            return Ok(Some(Need::Build(build)));
+        }
+        let here = self.store.images().resolve(&reference)?;
+        let policy = service.pull_policy.as_deref().unwrap_or("missing");
+        let policy = match (wish.pull, policy) {
+            (Some(policy), _) => policy,
+            (None, "always") => PullPolicy::Always,
+            (None, "never") => PullPolicy::Never,
+            (None, "build") => match &service.build {
+                Some(build) if !wish.no_build => return Ok(Some(Need::Build(build))),
+                _ => PullPolicy::Missing,
+            },
+            (None, period) if refresh_period(period).is_some_and(|period| is_older(here.as_ref(), period)) => {
+                PullPolicy::Always
+            }
+            (None, _) => PullPolicy::Missing,
+        };
+        let build = service.build.as_ref().filter(|_| !wish.no_build);
+        Ok(match (policy, here, build) {
+            (PullPolicy::Missing | PullPolicy::Never, Some(_), _) => None,
+            // A service with a build of its own is asked for in the registry only where the file says so.
+            (PullPolicy::Always | PullPolicy::Missing, _, Some(build))
+                if service.image.is_none() || service.pull_policy.is_none() =>
+            {
+                Some(Need::Build(build))
+            }
+            (PullPolicy::Always | PullPolicy::Missing, _, Some(build)) => Some(Need::PullElseBuild(reference, build)),
+            (PullPolicy::Never, None, Some(build)) => Some(Need::Build(build)),
+            (PullPolicy::Never, None, None) => {
+                return Err(Error::ImageMissing { image: name.to_owned(), reason: "pull policy never" });
+            }
+            (PullPolicy::Always | PullPolicy::Missing, _, None) if service.image.is_none() => {
+                return Err(Error::ImageMissing {
+                    image: name.to_owned(),
+                    reason: "it is built, and --no-build was given",
+                });
+            }
+            (PullPolicy::Always | PullPolicy::Missing, _, None) => Some(Need::Pull(reference)),
+        })
+    }
+
+    fn satisfy(
+        &self,
+        project: &Project,
+        service: &Service,
+        need: &Need<'_>,
+        wish: &ImageWish,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        match need {
+            Need::Pull(reference) => self
+                .pull(reference, service.platform.as_deref(), progress)
+                .map(drop)
+                .map_err(|error| in_service(service, "has no image", error)),
+            Need::Build(build) => self.build_service(project, service, build, wish, progress).map(drop),
+            Need::PullElseBuild(reference, build) => {
+                if self.pull(reference, service.platform.as_deref(), &crate::model::event::Silent).is_err() {
+                    self.build_service(project, service, build, wish, progress)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Pulls an image.
+    pub fn pull(&self, reference: &Reference, platform: Option<&str>, progress: &dyn Progress) -> Result<Image> {
+        let options = PullOptions { platform: platform.map(str::to_owned), ..PullOptions::default() };
+        Ok(image::pull(&self.store, reference, &options, progress)?)
+    }
+
+    /// The image that `name` stands for; pulled first where it is not here (or always, or never).
+    pub fn image(
+        &self,
+        name: &str,
+        policy: PullPolicy,
+        platform: Option<&str>,
+        progress: &dyn Progress,
+    ) -> Result<Image> {
+        if policy != PullPolicy::Always {
+            // Also an id or the beginning of one.
+            match self.store.images().find(name) {
+                Ok(image) => return Ok(image),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let reference: Reference = name.parse()?;
+        if policy == PullPolicy::Never {
+            return Err(Error::ImageMissing { image: name.to_owned(), reason: "--pull never" });
+        }
+        self.pull(&reference, platform, progress)
+    }
+
+    /// The image of a service, which must be here by now.
+    pub fn service_image(&self, project: &Project, service: &Service) -> Result<Image> {
+        let name = image_name(project, service);
+        let reference: Reference = name.parse()?;
+        let image = self.store.images().resolve(&reference)?;
+        image.ok_or(Error::ImageMissing { image: name, reason: "it was there a moment ago" })
+    }
+
+    /// Builds the image of a service.
+    pub fn build_service(
+        &self,
+        project: &Project,
+        service: &Service,
+        build: &Build,
+        wish: &ImageWish,
+        progress: &dyn Progress,
+    ) -> Result<Image> {
+        let fail = |error| in_service(service, "cannot be built", error);
+        let request = build_request(project, service, build, wish).map_err(fail)?;
+        build::build(&self.store, &request, progress).map_err(|error| fail(error.into()))
+    }
+
+    /// Removes an image by name or id.
+    pub fn remove_image(&self, reference: &str) -> Result<()> {
+        Ok(image::remove(&self.store, reference, false).map(drop)?)
+    }
+}
+
+fn build_request(project: &Project, service: &Service, build: &Build, wish: &ImageWish) -> Result<BuildRequest> {
+    let context = PathBuf::from(&build.context);
+    let mut tags: Vec<Reference> = vec![image_name(project, service).parse()?];
+    for tag in &build.tags {
+        tags.push(tag.parse()?);
+    }
+    let mut args = build.args.clone();
+    args.extend(wish.build_args.clone());
+    let mut request = BuildRequest::new(&context);
+    request.dockerfile = match (&build.dockerfile_inline, &build.dockerfile) {
+        (Some(text), _) => DockerfileSource::Inline(text.clone()),
+        (None, path) => DockerfileSource::Path(context.join(Path::new(path.as_deref().unwrap_or("Dockerfile")))),
+    };
+    request.args = args;
+    request.target = build.target.clone();
+    request.labels = build.labels.clone();
+    request.tags = tags;
+    request.no_cache = build.no_cache || wish.no_cache;
+    request.pull = build.pull || wish.pull_base;
+    request.network = match build.network.as_deref() {
+        None | Some("" | "default" | "bridge") => BuildNetwork::Default,
+        Some("none") => BuildNetwork::None,
+        Some("host") => BuildNetwork::Host,
+        Some(other) => return Err(Error::Unsupported { what: format!("build network `{other}`") }),
+    };
+    request.platform = service.platform.clone().or_else(|| build.platforms.first().cloned());
+    request.shm_size_bytes = build.shm_size.as_deref().and_then(|text| crate::base::units::parse_bytes(text).ok());
+    request.extra_hosts = build.extra_hosts.iter().map(|entry| entry.replacen('=', ":", 1)).collect();
+    request.ulimits = build
+        .ulimits
+        .iter()
+        .map(|(name, limit)| {
+            let pair = match limit {
+                Ulimit::Single(both) => (*both, *both),
+                Ulimit::Pair { soft, hard } => (*soft, *hard),
+            };
+            (name.clone(), pair)
+        })
+        .collect();
+    request.additional_contexts = build.additional_contexts.clone();
+    for secret in &build.secrets {
+        let object = project.secrets.get(&secret.source);
+        let source = match object.map(|object| (&object.file, &object.environment)) {
+            Some((Some(file), _)) => build::SecretSource::File(PathBuf::from(file)),
+            Some((None, Some(variable))) => build::SecretSource::Environment(variable.clone()),
+            _ => {
+                let reason = "a build secret needs a file or a variable".to_owned();
+                return Err(Error::FileObject { kind: "secret", name: secret.source.clone(), reason });
+            }
+        };
+        request.secrets.insert(secret.target.clone().unwrap_or_else(|| secret.source.clone()), source);
+    }
+    request.resource = service.name.clone();
+    Ok(request)
+}
+
+/// The age at which `daily`, `weekly` and `every_<duration>` ask the registry again.
+fn refresh_period(policy: &str) -> Option<Duration> {
+    const DAY: Duration = Duration::from_secs(86_400);
+    match policy {
+        "daily" => Some(DAY),
+        "weekly" => Some(7 * DAY),
+        _ => policy.strip_prefix("every_").and_then(|text| crate::base::units::parse_duration(text).ok()),
+    }
+}
+
+fn is_older(image: Option<&Image>, period: Duration) -> bool {
+    let Some(created) = image.and_then(|image| image.config.created.as_deref()) else { return true };
+    let Ok(created) = created.parse::<jiff::Timestamp>() else { return true };
+    jiff::Timestamp::now().duration_since(created)
+        > jiff::SignedDuration::try_from(period).unwrap_or(jiff::SignedDuration::MAX)
+}

@@ -1,0 +1,65 @@
+//! Starts, stops and renames containers, and waits for them.
+
+use std::time::{Duration, Instant};
+
+use super::{Engine, Result};
+use crate::base::id::ContainerId;
+use crate::model::container::ContainerState;
+use crate::supervise::{self, Condition, StartOptions, Started};
+
+impl Engine {
+    /// Starts a container that exists. One that runs already is left alone: `None`.
+    pub fn start(&self, id: &ContainerId, options: StartOptions) -> Result<Option<Started>> {
+        let _lock = self.store.containers().lock(id)?;
+        let started = match &self.launcher {
+            Some(launcher) => launcher.start(&self.store, id, options),
+            None => supervise::start(&self.store, id, options),
+        };
+        match started {
+            Ok(started) => Ok(Some(started)),
+            Err(supervise::Error::AlreadyRunning { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Stops a container with its signal and grace; `timeout` instead of its own. Returns its exit code.
+    pub fn stop(&self, id: &ContainerId, timeout: Option<Duration>) -> Result<i32> {
+        Ok(supervise::stop(&self.store, id, timeout)?)
+    }
+
+    /// Sends a signal by name or number.
+    pub fn kill(&self, id: &ContainerId, signal: &str) -> Result<()> {
+        Ok(supervise::kill(&self.store, id, super::signal::parse(signal)?)?)
+    }
+
+    /// Freezes a container.
+    pub fn pause(&self, id: &ContainerId) -> Result<()> {
+        Ok(supervise::pause(&self.store, id)?)
+    }
+
+    /// Lets a frozen container go on.
+    pub fn unpause(&self, id: &ContainerId) -> Result<()> {
+        Ok(supervise::unpause(&self.store, id)?)
+    }
+
+    /// Waits until a container ended for good and returns its exit code.
+    pub fn wait(&self, id: &ContainerId) -> Result<i32> {
+        Ok(supervise::wait(&self.store, id)?)
+    }
+
+    /// Waits for a condition until `deadline`.
+    pub fn wait_until(
+        &self,
+        id: &ContainerId,
+        condition: Condition,
+        deadline: Option<Instant>,
+    ) -> Result<ContainerState> {
+        Ok(supervise::wait_until(&self.store, id, condition, deadline)?)
+    }
+
+    /// Gives a container another name.
+    pub fn rename(&self, id: &ContainerId, name: &str) -> Result<()> {
+        let _lock = self.store.containers().lock(id)?;
+        Ok(self.store.containers().rename(id, name)?)
+    }
+}

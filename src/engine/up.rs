@@ -1,0 +1,136 @@
+//! `up`: images, then a reading of what exists, then the plan, then its execution.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::execute::{Execution, OnStart};
+use super::images::ImageWish;
+use super::{Cancelled, Engine, Error, Result};
+use crate::graph::converge;
+use crate::graph::dependency::Graph;
+use crate::graph::observed::ObservedContainer;
+use crate::graph::plan::Plan;
+use crate::model::event::Progress;
+use crate::model::project::{Project, Service};
+use crate::supervise;
+
+/// What `up` was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Up {
+    /// What to converge to.
+    pub wish: converge::Wish,
+    /// How images are to be had.
+    pub images: ImageWish,
+    /// `--wait`: return once everything runs (or is healthy, or has completed).
+    pub wait: bool,
+    /// `--wait-timeout`.
+    pub wait_timeout: Option<Duration>,
+    /// Only plan.
+    pub dry_run: bool,
+}
+
+impl Engine {
+    /// Brings the project up and returns the plan that did it.
+    pub fn up(
+        &self,
+        project: &Project,
+        up: &Up,
+        progress: &dyn Progress,
+        cancelled: &Cancelled,
+        on_start: Option<OnStart<'_>>,
+    ) -> Result<Plan> {
+        let deadline = up.wait_timeout.map(|timeout| Instant::now() + timeout);
+        let selected = selected(project, &up.wish)?;
+        if !up.dry_run {
+            self.ensure_images(project, &selected, &up.images, progress)?;
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+        }
+        let observed = self.observe(&project.name, Some(project))?;
+        let plan = converge::up(project, &observed, &up.wish)?;
+        if up.dry_run {
+            return Ok(plan);
+        }
+        self.execute(&plan, &Execution { project: Some(project), progress, cancelled, on_start })?;
+        if up.wait {
+            let names: BTreeSet<&str> = selected.iter().map(|service| service.name.as_str()).collect();
+            self.wait_for_services(project, &names, deadline, progress, cancelled)?;
+        }
+        Ok(plan)
+    }
+
+    /// Waits until each container runs (healthy, where it has a health check). One that ended with code 0 by
+    /// itself and is not restarted counts as done.
+    fn wait_for_services(
+        &self,
+        project: &Project,
+        names: &BTreeSet<&str>,
+        deadline: Option<Instant>,
+        progress: &dyn Progress,
+        cancelled: &Cancelled,
+    ) -> Result<()> {
+        let observed = self.observe(&project.name, None)?;
+        let mut containers: Vec<_> = observed
+            .containers
+            .iter()
+            .filter(|container| !container.oneoff && names.contains(container.service.as_str()))
+            .collect();
+        containers.sort_by(|a, b| a.name.cmp(&b.name));
+        let graph = Graph::of(project)?;
+        for container in &containers {
+            progress.working(&format!("Container {}", container.name), "Waiting");
+        }
+        for container in containers {
+            let word = self.wait_for_container(container, graph.is_job(&container.service), deadline, cancelled)?;
+            progress.done(&format!("Container {}", container.name), word);
+        }
+        Ok(())
+    }
+
+    fn wait_for_container(
+        &self,
+        container: &ObservedContainer,
+        is_job: bool,
+        deadline: Option<Instant>,
+        cancelled: &Cancelled,
+    ) -> Result<&'static str> {
+        const CANCEL_CHECK: Duration = Duration::from_millis(200);
+        let spec = self.store.containers().spec(&container.id)?;
+        let (condition, word) = match (&spec.healthcheck, is_job) {
+            (_, true) => (supervise::Condition::Exited, "Exited"),
+            (Some(_), false) => (supervise::Condition::Healthy, "Healthy"),
+            (None, false) => (supervise::Condition::Running, "Started"),
+        };
+        loop {
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            let next = Instant::now() + CANCEL_CHECK;
+            let until = deadline.map_or(next, |deadline| deadline.min(next));
+            match self.wait_until(&container.id, condition, Some(until)) {
+                Err(Error::Supervise(supervise::Error::Deadline { .. }))
+                    if deadline.is_none_or(|end| Instant::now() < end) => {}
+                Err(Error::Supervise(supervise::Error::Exited { code: 0, .. })) => return Ok("Exited"),
+                Ok(state) if is_job && state.exit_code != 0 => {
+                    return Err(supervise::Error::Exited { id: container.id.clone(), code: state.exit_code }.into());
+                }
+                result => return result.map(|_| word),
+            }
+        }
+    }
+}
+
+/// The services that the wish concerns, with their dependencies.
+fn selected<'p>(project: &'p Project, wish: &converge::Wish) -> Result<Vec<&'p Service>> {
+    let graph = Graph::of(project)?;
+    let names = graph.select(project, &wish.services, wish.no_deps)?;
+    let scaled_to_none =
+        |service: &Service| wish.scale.get(&service.name).copied().unwrap_or_else(|| converge::replicas(service)) == 0;
+    Ok(project
+        .services
+        .values()
+        .filter(|service| names.contains(service.name.as_str()) && !scaled_to_none(service))
+        .collect())
+}
