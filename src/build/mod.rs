@@ -71,3 +71,13 @@ fn read_dockerfile(request: &BuildRequest) -> Result<Dockerfile, Error> {
     };
     dockerfile::parse_dockerfile(&path, &text)
 }
+
+/// Builds the image of `request` and returns it; its tags are set.
+pub fn build(
+    store: &crate::store::Store,
+    request: &BuildRequest,
+    progress: &dyn crate::model::event::Progress,
+) -> Result<crate::model::image::Image, Error> {
+    let _ = (store, request, progress);
+    todo!()
+}
