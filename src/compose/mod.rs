@@ -24,9 +24,39 @@
 //!
 //! Specification: <https://github.com/compose-spec/compose-spec/blob/main/spec.md>.
 
+mod attributes;
+mod bind;
+mod canonical;
+mod checks;
+mod consistency;
+mod defaults;
+mod discovery;
+mod dotenv;
 mod error;
+mod extends;
+mod interpolate;
 pub mod limits;
+mod merge;
+mod model;
 pub mod node;
+mod normalize;
+mod output;
+mod path;
+mod paths;
+mod ports;
+mod progress;
+mod project;
+mod reset;
+mod resolve;
+mod scalar;
+mod schema;
+mod template;
+mod unicity;
+mod unsupported;
+mod validate;
+mod volumes;
+mod words;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -34,6 +64,11 @@ use std::path::PathBuf;
 use crate::base::error::Location;
 use crate::model::project::Project;
 
+use model::{Model, Settings};
+use node::{Span, Value};
+use progress::Load;
+
+pub use discovery::normalize_name;
 pub use error::{Error, Mistake};
 pub use node::Node;
 
@@ -113,17 +148,25 @@ pub struct Loaded {
     pub tree: Node,
     /// What was noticed on the way, in the order of the phases.
     pub warnings: Vec<Warning>,
+    /// What of the specification this project uses and wharf does not act on yet.
+    unsupported: Vec<Warning>,
+    /// Whether dollar signs are doubled in output, so that it can be loaded again.
+    escape: bool,
 }
 
 impl Loaded {
     /// The project as `config --format json` prints it, with a line break at the end.
     pub fn to_json(&self) -> String {
-        todo!()
+        self.escaped(output::json_text(&self.tree)) + "\n"
     }
 
     /// The project as `config` prints it.
     pub fn to_yaml(&self) -> String {
-        todo!()
+        self.escaped(output::yaml_text(&self.tree))
+    }
+
+    fn escaped(&self, text: String) -> String {
+        if self.escape { text.replace('$', "$$") } else { text }
     }
 }
 
@@ -145,18 +188,60 @@ pub struct Scope {
 }
 
 /// Finds the project in scope without reading its files. No file is not an error: `files` is empty then.
-pub fn discover(_options: &Options) -> Result<Scope, Error> {
-    todo!()
+pub fn discover(options: &Options) -> Result<Scope, Error> {
+    discovery::discover(&mut Load::default(), options)
 }
 
 /// Loads the project in scope.
 ///
 /// Errors: [`Error::NoFile`] where there is none, [`Error::Invalid`] with every mistake that could be found.
-pub fn load(_options: &Options) -> Result<Loaded, Error> {
-    todo!()
+pub fn load(options: &Options) -> Result<Loaded, Error> {
+    let mut load = Load::default();
+    let mut scope = discovery::discover(&mut load, options)?;
+    if scope.files.is_empty() {
+        return Err(Error::NoFile { folder: scope.project_directory });
+    }
+    let documents = parse_files(&mut load, &scope.files)?;
+    scope.project_name = project::name(&mut load, options, &scope, &documents)?;
+    scope.environment.insert("COMPOSE_PROJECT_NAME".into(), scope.project_name.clone());
+    let settings = Settings {
+        interpolate: options.interpolate,
+        resolve_paths: options.resolve_paths,
+        home: options.environment.get("HOME").cloned(),
+    };
+    let mut model = Model::new(&settings, scope.project_directory.clone(), scope.environment.clone());
+    let mut tree = model.merge_files(&mut load, documents)?;
+    let Some(map) = tree.as_map_mut().filter(|map| !map.is_empty()) else {
+        return Err(load.fail(Span::default(), "the compose file is empty".into()));
+    };
+    let name = map.get("name").map_or_else(Node::null, Node::clone_place);
+    map.insert("name".into(), name.with_value(Value::Text(scope.project_name.clone())));
+    if options.normalize {
+        normalize::normalize(&mut tree, &scope.project_name, &scope.environment);
+    }
+    let values = project::take_values(&tree);
+    let mut tree = bind::bind(&mut load, &tree)?;
+    let project = project::finish(&mut load, &mut tree, options, scope, &values)?;
+    let mut unsupported = Vec::new();
+    unsupported::find(&tree, &mut |node, path| {
+        let span = if node.key.is_known() { node.key } else { node.span };
+        let message = format!("{path} is not supported yet and has no effect");
+        unsupported.push(Warning { message, location: load.location(span) });
+    });
+    Ok(Loaded { project, tree, warnings: load.take_warnings(), unsupported, escape: options.interpolate })
+}
+
+/// Parses the files of the command line, before anything is done with them: their `name:` comes first.
+fn parse_files(load: &mut Load, files: &[PathBuf]) -> Result<Vec<(PathBuf, Vec<Node>)>, Error> {
+    let mut documents = Vec::with_capacity(files.len());
+    for file in files {
+        let index = if file.as_os_str() == "-" { load.read_standard_input()? } else { load.read(file)? };
+        documents.push((file.clone(), yaml::parse(load, index)?));
+    }
+    Ok(documents)
 }
 
 /// The attributes of `loaded` that the specification knows and wharf does not act on yet.
-pub fn unsupported(_loaded: &Loaded) -> Vec<Warning> {
-    todo!()
+pub fn unsupported(loaded: &Loaded) -> Vec<Warning> {
+    loaded.unsupported.clone()
 }

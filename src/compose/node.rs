@@ -114,6 +114,11 @@ impl Node {
         Self { value, span: self.span, key: self.key, mark: Mark::None }
     }
 
+    /// A `null` at the place of `self`, to give values to later.
+    pub(crate) fn clone_place(&self) -> Self {
+        Self { value: Value::Null, span: self.span, key: self.key, mark: Mark::None }
+    }
+
     /// Puts this node at a place.
     pub fn at(mut self, span: Span, key: Span) -> Self {
         self.span = span;

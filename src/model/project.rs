@@ -446,9 +446,11 @@ pub enum Ulimit {
     Single(i64),
     /// Each its own.
     Pair {
-        /// Soft limit.
+        /// Soft limit. A limit of 0 is absent in the canonical form.
+        #[serde(default)]
         soft: i64,
         /// Hard limit.
+        #[serde(default)]
         hard: i64,
     },
 }

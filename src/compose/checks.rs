@@ -1,0 +1,72 @@
+//! What the forms cannot say: attributes that exclude each other, addresses that are none.
+
+use super::Error;
+use super::node::{Node, Value};
+use super::path::{ITEM, Path};
+use super::progress::Load;
+
+/// Checks everything below `root`, which is canonical.
+pub(crate) fn check(load: &mut Load, root: &Node) -> Result<(), Error> {
+    walk(load, root, Path::default());
+    load.check()
+}
+
+fn walk(load: &mut Load, node: &Node, path: Path<'_>) {
+    match path.segments() {
+        ["volumes", _] => external_alone(load, node, path),
+        ["configs", _] => one_source(load, node, &["file", "environment", "content"], path),
+        ["secrets", _] => one_source(load, node, &["file", "environment"], path),
+        ["services", _, "ports", ITEM] => address(load, node),
+        ["services", _, "develop", "watch", ITEM, "path"] if node.as_str() == Some("") => {
+            load.mistake(node.place(), format!("{path} is empty"));
+        }
+        ["services", _, "gpus", ITEM] | ["services", _, "deploy", "resources", "reservations", "devices", ITEM]
+            if node.get("count").is_some() && node.get("device_ids").is_some() =>
+        {
+            load.mistake(node.place(), format!("{path} has both `count` and `device_ids`, use one"));
+        }
+        _ => {}
+    }
+    match &node.value {
+        Value::Map(map) => map.iter().for_each(|(key, value)| walk(load, value, path.join(key))),
+        Value::Sequence(items) => items.iter().for_each(|item| walk(load, item, path.join(ITEM))),
+        _ => {}
+    }
+}
+
+fn external_alone(load: &mut Load, node: &Node, path: Path<'_>) {
+    let Some(map) = node.as_map() else { return };
+    if map.get("external").map(|external| &external.value) != Some(&Value::Bool(true)) {
+        return;
+    }
+    for (key, value) in map {
+        if !matches!(key.as_str(), "name" | "external") && !key.starts_with("x-") {
+            load.mistake(value.key, format!("{path} is external, so `{key}` cannot be set here"));
+        }
+    }
+}
+
+fn one_source(load: &mut Load, node: &Node, keys: &[&str], path: Path<'_>) {
+    let Some(map) = node.as_map() else { return };
+    let given: Vec<&str> = keys.iter().copied().filter(|key| map.contains_key(*key)).collect();
+    let names = keys.join(", ");
+    match given.as_slice() {
+        [] if !map.contains_key("driver") && !map.contains_key("external") => {
+            load.mistake(node.key, format!("{path} needs one of {names}"));
+        }
+        [_, second, ..] => {
+            let place = map.get(*second).map_or(node.place(), |value| value.key);
+            load.mistake(place, format!("{path} can have only one of {names}"));
+        }
+        _ => {}
+    }
+}
+
+fn address(load: &mut Load, node: &Node) {
+    if let Some(address) = node.get("host_ip")
+        && let Some(text) = address.as_str()
+        && text.parse::<std::net::IpAddr>().is_err()
+    {
+        load.mistake(address.place(), format!("`{text}` is not an IP address"));
+    }
+}

@@ -1,0 +1,156 @@
+//! Which project is meant: its files, folder, environment, profiles and name, from flags, environment and disk.
+//!
+//! Order, as in Compose: the caller's environment; `--env-file`s or the `.env` beside the project; `COMPOSE_FILE`
+//! from both; else the nearest compose file upward; then the `.env` beside what was found.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::model::read_env_files;
+use super::node::Span;
+use super::paths::clean;
+use super::progress::Load;
+use super::{Error, Options, Scope};
+
+/// Names of compose files, in order of preference.
+const NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+
+/// Names of the files that are laid over them when they are beside.
+const OVERRIDES: [&str; 4] =
+    ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
+
+/// Finds the project.
+pub(crate) fn discover(load: &mut Load, options: &Options) -> Result<Scope, Error> {
+    let absolute = |path: &Path| match path.to_str() {
+        Some("-") => PathBuf::from("-"),
+        _ => PathBuf::from(clean(&options.working_dir.join(path).to_string_lossy())),
+    };
+    let chosen = options.project_directory.as_deref().map(absolute);
+    let mut files: Vec<PathBuf> = options.files.iter().map(|file| absolute(file)).collect();
+    let folder = |files: &[PathBuf]| {
+        let beside = files.iter().find(|file| file.as_os_str() != "-").and_then(|file| file.parent());
+        chosen.clone().or_else(|| beside.map(Path::to_owned)).unwrap_or_else(|| options.working_dir.clone())
+    };
+    let mut environment = options.environment.clone();
+    let mut env_files = env_files(options, &folder(&files), &absolute)?;
+    extend(load, &mut environment, &env_files)?;
+    if files.is_empty() {
+        files = files_of_environment(load, &environment, &absolute)?;
+    }
+    if files.is_empty() {
+        files = search(load, &folder(&files));
+    }
+    // The compose file may lie in another folder than the one the search began in, with a `.env` beside it.
+    let found = self::env_files(options, &folder(&files), &absolute)?;
+    if found != env_files {
+        extend(load, &mut environment, &found)?;
+        env_files = found;
+    }
+    let project_directory = folder(&files);
+    let project_name = name(options, &environment, &project_directory)?;
+    let profiles = match options.profiles.as_slice() {
+        [] => environment.get("COMPOSE_PROFILES").map_or_else(Vec::new, |text| {
+            text.split(',').map(|profile| profile.trim().to_owned()).filter(|profile| !profile.is_empty()).collect()
+        }),
+        profiles => profiles.to_vec(),
+    };
+    Ok(Scope { files, project_directory, env_files, environment, project_name, profiles })
+}
+
+/// Adds what the files say and the environment does not.
+fn extend(load: &mut Load, environment: &mut BTreeMap<String, String>, files: &[PathBuf]) -> Result<(), Error> {
+    for (key, value) in read_env_files(load, files, environment)? {
+        environment.entry(key).or_insert(value);
+    }
+    Ok(())
+}
+
+fn env_files(options: &Options, folder: &Path, absolute: &dyn Fn(&Path) -> PathBuf) -> Result<Vec<PathBuf>, Error> {
+    if !options.env_files.is_empty() {
+        return Ok(options.env_files.iter().map(|file| absolute(file)).collect());
+    }
+    if let Some(list) = options.environment.get("COMPOSE_ENV_FILES").filter(|list| !list.is_empty()) {
+        return Ok(list.split(',').map(|file| absolute(Path::new(file))).collect());
+    }
+    if switch(&options.environment, "COMPOSE_DISABLE_ENV_FILE")? {
+        return Ok(Vec::new());
+    }
+    let file = folder.join(".env");
+    Ok(if file.is_file() { vec![file] } else { Vec::new() })
+}
+
+/// The value of a boolean variable; unset is false.
+fn switch(environment: &BTreeMap<String, String>, variable: &str) -> Result<bool, Error> {
+    match environment.get(variable).map(String::as_str) {
+        None => Ok(false),
+        Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
+        Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
+        Some(value) => Err(Error::Switch { variable: variable.to_owned(), value: value.to_owned() }),
+    }
+}
+
+fn files_of_environment(
+    load: &mut Load,
+    environment: &BTreeMap<String, String>,
+    absolute: &dyn Fn(&Path) -> PathBuf,
+) -> Result<Vec<PathBuf>, Error> {
+    let Some(list) = environment.get("COMPOSE_FILE").filter(|list| !list.is_empty()) else { return Ok(Vec::new()) };
+    let separator = environment.get("COMPOSE_PATH_SEPARATOR").filter(|text| !text.is_empty());
+    let files: Vec<PathBuf> =
+        list.split(separator.map_or(":", String::as_str)).map(|file| absolute(Path::new(file))).collect();
+    match files.iter().find(|file| file.as_os_str() != "-" && !file.exists()) {
+        Some(missing) => {
+            Err(load.fail(Span::default(), format!("COMPOSE_FILE names {}, which does not exist", missing.display())))
+        }
+        None => Ok(files),
+    }
+}
+
+/// The nearest compose file in `folder` or above it, and its override file.
+fn search(load: &mut Load, folder: &Path) -> Vec<PathBuf> {
+    for folder in folder.ancestors() {
+        let present = |names: &[&str]| -> Vec<PathBuf> {
+            names.iter().map(|name| folder.join(name)).filter(|file| file.exists()).collect()
+        };
+        let mut files = Vec::new();
+        for candidates in [present(&NAMES), present(&OVERRIDES)] {
+            if files.is_empty() && candidates.iter().all(|file| OVERRIDES.iter().any(|name| file.ends_with(name))) {
+                break;
+            }
+            if let [first, others @ ..] = candidates.as_slice() {
+                if !others.is_empty() {
+                    let first = first.display();
+                    load.warn(Span::default(), format!("several compose files are here, using {first}"));
+                }
+                files.push(first.clone());
+            }
+        }
+        if !files.is_empty() {
+            return files;
+        }
+    }
+    Vec::new()
+}
+
+/// The project's name before its files are read.
+fn name(options: &Options, environment: &BTreeMap<String, String>, folder: &Path) -> Result<String, Error> {
+    match chosen_name(options, environment) {
+        Some(name) if normalize_name(&name) == name => Ok(name),
+        Some(name) => Err(Error::ProjectName { name }),
+        None => Ok(normalize_name(&folder.file_name().unwrap_or_default().to_string_lossy())),
+    }
+}
+
+/// The name that a flag or variable gives, which no file changes.
+pub(crate) fn chosen_name(options: &Options, environment: &BTreeMap<String, String>) -> Option<String> {
+    let flag = options.project_name.as_ref().filter(|name| !name.is_empty());
+    flag.or_else(|| environment.get("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty())).cloned()
+}
+
+/// Makes a project name of any text: lower-case, without what cannot be in one.
+pub fn normalize_name(text: &str) -> String {
+    let lower = text.to_lowercase();
+    let kept: String =
+        lower.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-')).collect();
+    kept.trim_start_matches(['_', '-']).to_owned()
+}

@@ -1,0 +1,303 @@
+//! One set of compose files merged into one tree: the phases up to absolute paths, and `include`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use super::limits::{CHAIN_MAX, FILE_BYTES_MAX};
+use super::node::{Map, Node, Value};
+use super::paths::{Folders, clean};
+use super::progress::Load;
+use super::reset::Resets;
+use super::{
+    Error, canonical, checks, defaults, dotenv, extends, interpolate, merge, path, paths, unicity, validate, yaml,
+};
+
+/// What holds for the whole load.
+pub(crate) struct Settings {
+    pub interpolate: bool,
+    pub resolve_paths: bool,
+    /// Where `~` is.
+    pub home: Option<String>,
+}
+
+/// Files that are merged together: those of the command line, or those of one `include` entry.
+pub(crate) struct Model<'a> {
+    pub settings: &'a Settings,
+    /// What relative paths start in, absolute.
+    pub folder: PathBuf,
+    /// What variables are substituted from.
+    pub environment: BTreeMap<String, String>,
+    /// The files whose `include` led here.
+    pub included: Vec<PathBuf>,
+    /// Files that services extend, by path.
+    pub bases: HashMap<PathBuf, extends::Base>,
+}
+
+impl<'a> Model<'a> {
+    /// A model without any file yet.
+    pub fn new(settings: &'a Settings, folder: PathBuf, environment: BTreeMap<String, String>) -> Self {
+        Self { settings, folder, environment, included: Vec::new(), bases: HashMap::new() }
+    }
+
+    /// `path` below this model's folder.
+    pub fn absolute(&self, path: &str) -> PathBuf {
+        match path.starts_with('/') {
+            true => PathBuf::from(clean(path)),
+            false => PathBuf::from(clean(&format!("{}/{path}", self.folder.display()))),
+        }
+    }
+
+    /// Reads and merges `files`, in order.
+    fn read(&mut self, load: &mut Load, files: &[PathBuf]) -> Result<Node, Error> {
+        let mut documents = Vec::with_capacity(files.len());
+        for file in files {
+            let index = load.read(file)?;
+            documents.push((file.clone(), yaml::parse(load, index)?));
+        }
+        self.merge_files(load, documents)
+    }
+
+    /// Merges the documents of files, in order.
+    pub fn merge_files(&mut self, load: &mut Load, files: Vec<(PathBuf, Vec<Node>)>) -> Result<Node, Error> {
+        let mut tree: Node = Value::Map(Map::new()).into();
+        for (file, documents) in files {
+            for document in documents {
+                tree = self.add_document(load, &file, tree, document)?;
+            }
+        }
+        defaults::fill(&mut tree);
+        checks::check(load, &tree)?;
+        if self.settings.resolve_paths {
+            let folders = Folders { base: &self.folder, home: self.settings.home.as_deref() };
+            paths::resolve(load, &mut tree, &folders)?;
+        }
+        self.take_values(&mut tree);
+        Ok(tree)
+    }
+
+    fn add_document(
+        &mut self,
+        load: &mut Load,
+        file: &Path,
+        mut tree: Node,
+        mut document: Node,
+    ) -> Result<Node, Error> {
+        let resets = Resets::take(&mut document);
+        let Value::Map(_) = document.value else {
+            let message = format!("a compose file must be a mapping, not {}", document.kind());
+            return Err(load.fail(document.place(), message));
+        };
+        if self.settings.interpolate {
+            interpolate::interpolate(load, &mut document, &self.environment)?;
+        }
+        self.include(load, file, &mut document, &resets)?;
+        resets.apply(&mut tree);
+        self.extend_services(load, file, &mut document, &resets)?;
+        let mut tree = merge::merge(load, tree, document, path::Path::default())?;
+        unicity::enforce(load, &mut tree)?;
+        validate::validate(load, &tree)?;
+        if let Some(version) = tree.as_map_mut().and_then(|map| map.shift_remove("version")) {
+            load.warn(version.key, "`version` is obsolete and ignored, remove it".into());
+        }
+        canonical::canonical(load, &mut tree, !self.settings.interpolate)?;
+        drop_empty_dns(&mut tree);
+        unicity::enforce(load, &mut tree)?;
+        Ok(tree)
+    }
+
+    /// Reads the models that `include` names and lays this document over them.
+    fn include(&mut self, load: &mut Load, file: &Path, document: &mut Node, resets: &Resets) -> Result<(), Error> {
+        let Some(include) = document.as_map_mut().and_then(|map| map.shift_remove("include")) else { return Ok(()) };
+        if include.is_null() {
+            return Ok(());
+        }
+        validate::validate_include(load, &include)?;
+        let mut included = self.included.clone();
+        included.push(file.to_owned());
+        for entry in include.as_sequence().unwrap_or_default() {
+            let imported = self.read_included(load, entry, &included)?;
+            import(load, imported, document, resets)?;
+        }
+        Ok(())
+    }
+
+    fn read_included(&mut self, load: &mut Load, entry: &Node, included: &[PathBuf]) -> Result<Node, Error> {
+        let place = entry.place();
+        let texts = |key: &str| match entry.get(key) {
+            Some(node) => texts_of(node),
+            None => Vec::new(),
+        };
+        let named = match entry.as_str() {
+            Some(path) => vec![path.to_owned()],
+            None => texts("path"),
+        };
+        let files: Vec<PathBuf> = named.iter().map(|path| self.absolute(path)).collect();
+        let Some(main) = files.first() else {
+            return Err(load.fail(place, "an entry of include needs a `path`".into()));
+        };
+        if let Some(remote) = named.iter().find(|path| path.contains("://")) {
+            return Err(load.fail(place, format!("`{remote}` is remote: only files can be included")));
+        }
+        if included.contains(main) || included.len() >= CHAIN_MAX {
+            let chain: Vec<String> =
+                included.iter().chain(std::iter::once(main)).map(|path| path.display().to_string()).collect();
+            let first = chain.iter().position(|path| Some(path) == chain.last()).unwrap_or_default();
+            return Err(load.fail(place, format!("files include each other: {}", chain[first..].join(" -> "))));
+        }
+        let folder = match entry.get("project_directory").and_then(Node::as_str) {
+            Some(folder) if !folder.is_empty() => self.absolute(folder),
+            _ => main.parent().unwrap_or(Path::new("/")).to_owned(),
+        };
+        let environment = self.included_environment(load, entry, &folder, &texts("env_file"))?;
+        for file in &files {
+            if let Err(error) = std::fs::metadata(file) {
+                return Err(load.fail(place, format!("cannot read {}: {}", file.display(), reason(&error))));
+            }
+        }
+        let mut model = Model::new(self.settings, folder, environment);
+        model.included = included.to_vec();
+        model.read(load, &files)
+    }
+
+    /// This model's environment over that of the entry's env files.
+    fn included_environment(
+        &self,
+        load: &mut Load,
+        entry: &Node,
+        folder: &Path,
+        named: &[String],
+    ) -> Result<BTreeMap<String, String>, Error> {
+        let mut files = Vec::new();
+        if named.is_empty() {
+            let file = folder.join(".env");
+            files.extend(file.is_file().then_some(file));
+        }
+        for name in named.iter().filter(|name| *name != "/dev/null") {
+            let file = self.absolute(name);
+            if !file.is_file() {
+                let place = entry.get("env_file").map_or(entry.place(), Node::place);
+                return Err(load.fail(place, format!("env file {} does not exist", file.display())));
+            }
+            files.push(file);
+        }
+        let mut environment = read_env_files(load, &files, &self.environment)?;
+        environment.extend(self.environment.clone());
+        Ok(environment)
+    }
+
+    /// Keeps the values of configs and secrets that come from the environment: an included file has its own.
+    fn take_values(&self, tree: &mut Node) {
+        for section in ["configs", "secrets"] {
+            let Some(objects) = tree.as_map_mut().and_then(|map| map.get_mut(section)).and_then(Node::as_map_mut)
+            else {
+                continue;
+            };
+            for object in objects.values_mut() {
+                let value =
+                    object.get("environment").and_then(Node::as_str).and_then(|name| self.environment.get(name));
+                if let (Some(value), Some(map)) = (value.cloned(), object.as_map_mut()) {
+                    map.insert(VALUE_KEY.into(), value.into());
+                }
+            }
+        }
+        // `environment: [KEY]` takes KEY from the environment of the file that says so.
+        let services = tree.as_map_mut().and_then(|map| map.get_mut("services")).and_then(Node::as_map_mut);
+        for service in services.into_iter().flat_map(|map| map.values_mut()) {
+            let Some(environment) = service.as_map_mut().and_then(|map| map.get_mut("environment")) else { continue };
+            let Value::Sequence(items) = &mut environment.value else { continue };
+            for item in items {
+                if let Value::Text(text) = &mut item.value
+                    && let Some(value) = self.environment.get(text)
+                {
+                    *text = format!("{text}={value}");
+                }
+            }
+        }
+    }
+}
+
+/// The key below which the value of `environment: NAME` travels with a config or secret; never printed.
+pub(crate) const VALUE_KEY: &str = "x-#value";
+
+/// Text, or a list of texts.
+pub(crate) fn texts_of(node: &Node) -> Vec<String> {
+    match &node.value {
+        Value::Text(text) => vec![text.clone()],
+        Value::Sequence(items) => items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What the system said, without its number.
+pub(crate) fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+/// Reads env files in order; later ones win, and see earlier ones below `environment`.
+pub(crate) fn read_env_files(
+    load: &mut Load,
+    files: &[PathBuf],
+    environment: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Error> {
+    let mut variables = BTreeMap::new();
+    for file in files {
+        let bytes = crate::base::fs::read_limited(file, FILE_BYTES_MAX)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let lookup = |name: &str| environment.get(name).cloned();
+        if let Err(error) = dotenv::parse(&text, &mut variables, &lookup) {
+            return Err(env_file_error(load, file, &bytes, error));
+        }
+    }
+    Ok(variables)
+}
+
+/// A mistake in an env file, with its line.
+pub(crate) fn env_file_error(load: &mut Load, file: &Path, bytes: &[u8], error: dotenv::Error) -> Error {
+    match load.add(file, bytes.to_vec()) {
+        Ok(index) => {
+            let span = super::node::Span { file: index, line: error.line as u32, column: 1, length: 0 };
+            load.fail(span, error.message)
+        }
+        Err(error) => error,
+    }
+}
+
+/// Lays the document over what was imported, resource by resource.
+fn import(load: &mut Load, imported: Node, document: &mut Node, resets: &Resets) -> Result<(), Error> {
+    let Value::Map(mut imported) = imported.value else { return Ok(()) };
+    for section in ["services", "volumes", "networks", "secrets", "configs", "models"] {
+        let Some(Node { value: Value::Map(resources), span, key, .. }) = imported.shift_remove(section) else {
+            continue;
+        };
+        let Some(map) = document.as_map_mut() else { return Ok(()) };
+        let target = map.entry(section.to_owned()).or_insert_with(|| Node::null().at(span, key));
+        if target.is_null() {
+            target.value = Value::Map(Map::new());
+        }
+        // A section of another type is validation's to refuse.
+        let Value::Map(target) = &mut target.value else { continue };
+        for (name, mut resource) in resources {
+            let merged = match target.shift_remove(&name) {
+                None => resource,
+                Some(own) => {
+                    resets.apply_below(&mut resource, section, &name);
+                    merge::merge(load, resource, own, path::Path::default().join(section).join(&name))?
+                }
+            };
+            target.insert(name, merged);
+        }
+    }
+    Ok(())
+}
+
+/// `dns: [""]`, from a variable that is not set, means no name server.
+fn drop_empty_dns(tree: &mut Node) {
+    let services = tree.as_map_mut().and_then(|map| map.get_mut("services")).and_then(Node::as_map_mut);
+    for service in services.into_iter().flat_map(|map| map.values_mut()) {
+        let dns = service.as_map_mut().and_then(|map| map.get_mut("dns"));
+        if let Some(Node { value: Value::Sequence(items), .. }) = dns {
+            items.retain(|item| !item.is_null() && item.as_str() != Some(""));
+        }
+    }
+}

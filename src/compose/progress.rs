@@ -1,0 +1,201 @@
+//! One load in progress: the files read so far, what was found wrong, and what it has cost.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::limits::{FILE_BYTES_MAX, FILES_MAX, MISTAKES_MAX, NODES_MAX, TEXT_BYTES_MAX};
+use super::node::{Node, Span, Value};
+use super::{Error, Mistake, Warning};
+use crate::base::error::Location;
+use crate::base::fs;
+
+/// A file whose text is kept for excerpts.
+struct SourceFile {
+    path: PathBuf,
+    text: Rc<str>,
+}
+
+/// The state that every phase shares.
+#[derive(Default)]
+pub(crate) struct Load {
+    files: Vec<SourceFile>,
+    mistakes: Vec<Mistake>,
+    warnings: Vec<Warning>,
+    nodes: usize,
+    text_bytes: usize,
+}
+
+impl Load {
+    /// Reads a YAML file and returns its index.
+    pub fn read(&mut self, path: &Path) -> Result<u32, Error> {
+        let bytes = fs::read_limited(path, FILE_BYTES_MAX)?;
+        self.add(path, bytes)
+    }
+
+    /// Reads YAML from standard input and returns its index.
+    pub fn read_standard_input(&mut self) -> Result<u32, Error> {
+        use std::io::Read as _;
+        let path = Path::new("-");
+        let mut bytes = Vec::new();
+        let result = std::io::stdin().lock().take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
+        result.map_err(|source| fs::Error { operation: "read", path: path.to_owned(), source })?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            return Err(self.fail(Span::default(), format!("standard input is larger than {FILE_BYTES_MAX} bytes")));
+        }
+        self.add(path, bytes)
+    }
+
+    /// Takes the content of a file and returns its index.
+    pub fn add(&mut self, path: &Path, bytes: Vec<u8>) -> Result<u32, Error> {
+        if self.files.len() >= FILES_MAX {
+            return Err(self.fail(
+                Span::default(),
+                format!("more than {FILES_MAX} compose files are included or extended; the last is {}", path.display()),
+            ));
+        }
+        let index = self.files.len() as u32;
+        let (text, valid) = match String::from_utf8(bytes) {
+            Ok(text) => (text, None),
+            Err(error) => {
+                let end = error.utf8_error().valid_up_to();
+                (String::from_utf8_lossy(error.as_bytes()).into_owned(), Some(end))
+            }
+        };
+        let place = valid.map(|end| {
+            let before = &text[..end];
+            let start = before.rfind('\n').map_or(0, |at| at + 1);
+            Span {
+                file: index,
+                line: before.matches('\n').count() as u32 + 1,
+                column: before[start..].chars().count() as u32 + 1,
+                length: 1,
+            }
+        });
+        self.files.push(SourceFile { path: path.to_owned(), text: text.into() });
+        match place {
+            Some(span) => Err(self.fail(span, "not UTF-8 text".into())),
+            None => Ok(index),
+        }
+    }
+
+    /// The text of a file.
+    pub fn text(&self, file: u32) -> Rc<str> {
+        Rc::clone(&self.files[file as usize].text)
+    }
+
+    /// Where a span is, if it is in a file.
+    pub fn location(&self, span: Span) -> Option<Location> {
+        let file = self.files.get(span.file as usize).filter(|_| span.is_known())?;
+        Some(Location { file: file.path.clone(), line: span.line as usize, column: span.column as usize })
+    }
+
+    /// Notes a mistake; the phase goes on.
+    pub fn mistake(&mut self, span: Span, message: String) {
+        self.mistake_with_hint(span, message, None);
+    }
+
+    /// Notes a mistake and what to do about it.
+    pub fn mistake_with_hint(&mut self, span: Span, message: String, hint: Option<String>) {
+        if self.mistakes.len() >= MISTAKES_MAX {
+            return;
+        }
+        let location = self.location(span);
+        let source = location.as_ref().map(|at| self.line(span.file, at.line)).unwrap_or_default();
+        let mistake = Mistake { message, location, length: span.length as usize, source, hint };
+        // One node that was copied by an alias or by `extends` is one mistake.
+        if !self.mistakes.contains(&mistake) {
+            self.mistakes.push(mistake);
+        }
+    }
+
+    fn line(&self, file: u32, line: usize) -> String {
+        const SHOWN_MAX: usize = 400;
+        let text = self.files.get(file as usize).map_or("", |file| &file.text);
+        let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+        line.chars().take(SHOWN_MAX).collect()
+    }
+
+    /// The error that ends the load with this mistake and those noted before.
+    pub fn fail(&mut self, span: Span, message: String) -> Error {
+        self.fail_with_hint(span, message, None)
+    }
+
+    /// As [`Load::fail`], with what to do about it.
+    pub fn fail_with_hint(&mut self, span: Span, message: String, hint: Option<String>) -> Error {
+        self.mistakes.truncate(MISTAKES_MAX - 1);
+        self.mistake_with_hint(span, message, hint);
+        self.take_error()
+    }
+
+    fn take_error(&mut self) -> Error {
+        let mut mistakes = std::mem::take(&mut self.mistakes);
+        mistakes.sort_by(|a, b| match (&a.location, &b.location) {
+            (Some(a), Some(b)) if a.file == b.file => a.cmp(b),
+            _ => std::cmp::Ordering::Equal,
+        });
+        Error::Invalid { mistakes }
+    }
+
+    /// Ends the load here if a mistake was noted.
+    pub fn check(&mut self) -> Result<(), Error> {
+        if self.mistakes.is_empty() { Ok(()) } else { Err(self.take_error()) }
+    }
+
+    /// Notes a warning, once.
+    pub fn warn(&mut self, span: Span, message: String) {
+        let warning = Warning { message, location: self.location(span) };
+        if self.warnings.len() < 1000 && !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// What was warned about.
+    pub fn take_warnings(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// Counts one node with so much text against the limits.
+    pub fn charge(&mut self, span: Span, text_bytes: usize) -> Result<(), Error> {
+        self.nodes += 1;
+        self.text_bytes += text_bytes;
+        if self.nodes > NODES_MAX {
+            return Err(self.fail(
+                span,
+                format!(
+                    "more than {NODES_MAX} values, counting aliases and extended services as often as they are used"
+                ),
+            ));
+        }
+        if self.text_bytes > TEXT_BYTES_MAX {
+            return Err(self.fail(
+                span,
+                format!("more than {TEXT_BYTES_MAX} bytes of text, counting aliases as often as they are used"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Copies a tree, counting all of it.
+    pub fn copy(&mut self, node: &Node) -> Result<Node, Error> {
+        self.charge_tree(node)?;
+        Ok(node.clone())
+    }
+
+    fn charge_tree(&mut self, node: &Node) -> Result<(), Error> {
+        match &node.value {
+            Value::Text(text) => self.charge(node.span, text.len()),
+            Value::Sequence(items) => {
+                self.charge(node.span, 0)?;
+                items.iter().try_for_each(|item| self.charge_tree(item))
+            }
+            Value::Map(map) => {
+                self.charge(node.span, 0)?;
+                map.iter().try_for_each(|(key, value)| {
+                    self.text_bytes += key.len();
+                    self.charge_tree(value)
+                })
+            }
+            _ => self.charge(node.span, 0),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The attributes that the specification knows and wharf does not act on yet: one table, to shrink.
+
+use super::node::{Node, Value};
+use super::path::{ITEM, Path};
+
+/// Finds them below the root of a bound tree; `found` hears of each with its path.
+pub(crate) fn find(root: &Node, found: &mut dyn FnMut(&Node, String)) {
+    walk(root, Path::default(), found);
+}
+
+fn is_unsupported(node: &Node, path: &[&str]) -> bool {
+    let text = node.as_str().unwrap_or_default();
+    match path {
+        ["services", _, rest @ ..] => match rest {
+            ["blkio_config" | "cgroup_parent" | "cpu_count" | "cpu_percent" | "cpu_rt_period" | "cpu_rt_runtime"]
+            | ["credential_spec" | "external_links" | "gpus" | "isolation" | "models" | "pre_start" | "provider"]
+            | ["runtime" | "storage_opt" | "use_api_socket" | "userns_mode"]
+            | ["deploy", "endpoint_mode" | "rollback_config" | "update_config"]
+            | ["deploy", "resources", "reservations", "devices" | "generic_resources"]
+            | ["networks", _, "driver_opts"]
+            | ["build", "entitlements" | "isolation" | "privileged" | "provenance" | "sbom"]
+            | ["volumes", ITEM, "consistency"] => true,
+            ["deploy", "placement"] => node.as_map().is_some_and(|map| !map.is_empty()),
+            ["volumes_from", ITEM] => text.starts_with("container:"),
+            ["volumes", ITEM, "type"] => matches!(text, "npipe" | "cluster"),
+            _ => false,
+        },
+        ["networks", _, "driver"] => !matches!(text, "bridge" | "host" | "none" | "default"),
+        ["networks", _, "driver_opts"] | ["networks", _, "ipam", "options"] => true,
+        ["networks", _, "ipam", "driver"] => text != "default",
+        ["volumes", _, "driver"] => text != "local",
+        ["secrets" | "configs", _, "driver" | "template_driver"] => true,
+        _ => false,
+    }
+}
+
+fn walk(node: &Node, path: Path<'_>, found: &mut dyn FnMut(&Node, String)) {
+    if is_unsupported(node, path.segments()) {
+        found(node, path.to_string());
+        return;
+    }
+    match &node.value {
+        Value::Map(map) => map.iter().for_each(|(key, value)| walk(value, path.join(key), found)),
+        Value::Sequence(items) => items.iter().for_each(|item| walk(item, path.join(ITEM), found)),
+        _ => {}
+    }
+}
