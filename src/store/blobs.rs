@@ -122,6 +122,16 @@ impl BlobWriter {
         self.size_bytes
     }
 
+    /// The digest of what was written so far.
+    pub fn digest(&self) -> Digest {
+        Digest::from_sha256(&self.hasher.clone().finalize())
+    }
+
+    /// Opens what was written so far, from its beginning.
+    pub fn reader(&self) -> Result<File> {
+        Ok(File::open(&self.path).context("open", &self.path)?)
+    }
+
     /// Publishes the blob under the digest of what was written and protects it by this process's lease.
     ///
     /// With `Volatile` the caller syncs the store later. Errors: `DigestMismatch` when it is not `expected`.

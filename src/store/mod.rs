@@ -53,6 +53,8 @@ mod names;
 mod networks;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod volumes;
 
 use std::path::{Path, PathBuf};
