@@ -64,7 +64,7 @@ impl AttachStream {
         self.send(&Frame::Resize { rows, columns })
     }
 
-    fn send(&self, frame: &Frame) -> io::Result<()> {
+    pub(super) fn send(&self, frame: &Frame) -> io::Result<()> {
         let packet = frame.encode();
         loop {
             match rustix::net::send(&self.socket, &packet, SendFlags::NOSIGNAL) {

@@ -15,6 +15,20 @@ pub enum Error {
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] crate::base::fs::Error),
+    /// The runtime refused something.
+    #[error(transparent)]
+    Runtime(#[from] crate::runtime::Error),
+    /// The network refused something.
+    #[error(transparent)]
+    Network(#[from] crate::net::Error),
+    /// A volume of a type that needs a mount helper of the host.
+    #[error("volume `{volume}` is of type `{kind}`, which is not supported")]
+    VolumeType {
+        /// The volume.
+        volume: String,
+        /// Its `type` option.
+        kind: String,
+    },
     /// A system call on behalf of the container failed.
     #[error("cannot {operation} of container {id}")]
     System {
@@ -53,6 +67,13 @@ pub enum Error {
         /// How many there are.
         count: usize,
     },
+    /// The launcher process cannot be made.
+    #[error("cannot fork the launcher process")]
+    Launcher {
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
     /// The launcher process is gone.
     #[error("the launcher process ended")]
     LauncherLost,
@@ -71,6 +92,12 @@ pub enum Error {
     /// It is frozen.
     #[error("container {id} is paused")]
     Paused {
+        /// The container.
+        id: ContainerId,
+    },
+    /// It is not frozen.
+    #[error("container {id} is not paused")]
+    NotPaused {
         /// The container.
         id: ContainerId,
     },
@@ -125,6 +152,9 @@ impl Explain for Error {
         match self {
             Self::Store(error) => error.hint(),
             Self::File(error) => error.hint(),
+            Self::Runtime(error) => error.hint(),
+            Self::Network(error) => error.hint(),
+            Self::VolumeType { .. } => Some("use type `tmpfs`, or `none` with `o: bind`".into()),
             Self::Start { hint, .. } => hint.clone(),
             Self::Paused { .. } => Some("let it go on first (`wharf unpause`)".into()),
             Self::NoHealthcheck { .. } => {
@@ -138,6 +168,7 @@ impl Explain for Error {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Start { exit_code, .. } => *exit_code,
+            Self::Runtime(error) => error.exit_code(),
             _ => 125,
         }
     }

@@ -12,10 +12,18 @@ pub enum Frame {
     Stdout(Vec<u8>),
     /// To the client: error output.
     Stderr(Vec<u8>),
-    /// To the client: the container ended with this code; the last frame, after all output.
+    /// To the client: the container ended with this code, after all output of that run, and stays so.
     Exit(i32),
+    /// To the client: the container ended with this code, after all output of that run, and will be started again.
+    Restarting(i32),
     /// To the client: it was disconnected, since it fell too far behind or another supervisor took over.
     Detached,
+    /// To the client: what was asked for is done; or the reason why not.
+    Answer(Option<String>),
+    /// To the supervisor: show output from now on.
+    Attach,
+    /// To the supervisor: freeze the container's processes, or let them go on. Answered.
+    Freeze(bool),
     /// To the container: input.
     Stdin(Vec<u8>),
     /// To the container: end of input.
@@ -42,7 +50,12 @@ impl Frame {
             Self::Stdout(bytes) => with(b'o', bytes),
             Self::Stderr(bytes) => with(b'e', bytes),
             Self::Exit(code) => with(b'x', &code.to_le_bytes()),
+            Self::Restarting(code) => with(b'y', &code.to_le_bytes()),
             Self::Detached => with(b'd', &[]),
+            Self::Answer(None) => with(b'k', &[]),
+            Self::Answer(Some(reason)) => with(b'n', reason.as_bytes()),
+            Self::Attach => with(b'a', &[]),
+            Self::Freeze(freeze) => with(b'f', &[u8::from(*freeze)]),
             Self::Stdin(bytes) => with(b'i', bytes),
             Self::StdinEnd => with(b'z', &[]),
             Self::Resize { rows, columns } => with(b'r', &[rows.to_le_bytes(), columns.to_le_bytes()].concat()),
@@ -59,7 +72,12 @@ impl Frame {
             b'o' => Self::Stdout(payload.to_vec()),
             b'e' => Self::Stderr(payload.to_vec()),
             b'x' => Self::Exit(i32::from_le_bytes(payload.try_into().ok()?)),
+            b'y' => Self::Restarting(i32::from_le_bytes(payload.try_into().ok()?)),
             b'd' if payload.is_empty() => Self::Detached,
+            b'k' if payload.is_empty() => Self::Answer(None),
+            b'n' => Self::Answer(Some(String::from_utf8_lossy(payload).into_owned())),
+            b'a' if payload.is_empty() => Self::Attach,
+            b'f' if payload.len() == 1 => Self::Freeze(payload[0] != 0),
             b'i' => Self::Stdin(payload.to_vec()),
             b'z' if payload.is_empty() => Self::StdinEnd,
             b'r' => match *payload {
@@ -83,7 +101,12 @@ mod tests {
             Frame::Stdout(b"a\0b".to_vec()),
             Frame::Stderr(Vec::new()),
             Frame::Exit(-1),
+            Frame::Restarting(137),
             Frame::Detached,
+            Frame::Answer(None),
+            Frame::Answer(Some("no".into())),
+            Frame::Attach,
+            Frame::Freeze(true),
             Frame::Stdin(vec![0; PAYLOAD_BYTES_MAX]),
             Frame::StdinEnd,
             Frame::Resize { rows: 24, columns: 300 },

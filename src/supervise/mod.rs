@@ -18,25 +18,56 @@
 //! Not here: what a container may do (`runtime`), interfaces and rules (`net`), records and locks (`store`).
 
 mod attach;
+mod clients;
+mod control;
+mod detach;
 pub mod dns;
 mod error;
 mod frame;
+mod handover;
+mod heal;
+mod health;
+mod launch;
+mod launcher;
+mod namespace;
+mod network;
+mod report;
+mod restart;
+mod run;
+mod start;
+mod stdio;
+mod supervisor;
+mod volume;
+mod wait;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub use attach::AttachStream;
 pub use error::Error;
 pub use frame::Frame;
+pub use launcher::Launcher;
 
 use crate::base::id::ContainerId;
-use crate::model::container::{ContainerState, ProcessIdentity, PublishedPort};
+use crate::model::container::{ContainerSpec, ContainerState, MountSource, ProcessIdentity, PublishedPort};
 use crate::store::Store;
 
 /// Result of an operation on a running container.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// The file of a container's log, for [`crate::log::read`].
+pub fn log_path(store: &Store, id: &ContainerId) -> PathBuf {
+    store.containers().logs_folder(id).join("log.json")
+}
+
+/// Does what this process was executed for when that is a supervisor's role, and returns its exit code; `None` when
+/// it is a command. To be called first of all in `main`, before any thread exists.
+pub fn take_role(arguments: &[std::ffi::OsString]) -> Option<i32> {
+    heal::role(arguments)
+}
+
 /// How [`start`] connects its caller to the container's stdio.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum AttachMode {
     /// Not at all.
     #[default]
@@ -85,27 +116,7 @@ pub enum Condition {
 /// holds the container's lock. Starting one that runs is an error ([`Error::AlreadyRunning`]).
 /// Errors: what the runtime or the network refused; then nothing is left behind and the state says `error`.
 pub fn start(store: &Store, id: &ContainerId, options: StartOptions) -> Result<Started> {
-    let _ = (store, id, options);
-    todo!()
-}
-
-/// A single-threaded copy of this process, made before it has threads, that starts containers for all of them.
-///
-/// It ends with its parent; the supervisors that it made stay.
-#[derive(Debug)]
-pub struct Launcher {}
-
-impl Launcher {
-    /// Forks the copy. Call it while the process has one thread ([`Error::Threads`] otherwise).
-    pub fn spawn() -> Result<Self> {
-        todo!()
-    }
-
-    /// Does what [`start`] does; from any thread, any number at once.
-    pub fn start(&self, store: &Store, id: &ContainerId, options: StartOptions) -> Result<Started> {
-        let _ = (store, id, options);
-        todo!()
-    }
+    start::start(store, id, options)
 }
 
 /// Stops a container: its stop signal, then SIGKILL after `timeout` (default: the container's own). Returns its exit
@@ -114,27 +125,23 @@ impl Launcher {
 /// The wish *stopped* is written first, so no policy starts it again. A first process that neither handles nor
 /// blocks the signal cannot react to it and is killed at once.
 pub fn stop(store: &Store, id: &ContainerId, timeout: Option<Duration>) -> Result<i32> {
-    let _ = (store, id, timeout);
-    todo!()
+    control::stop(store, id, timeout)
 }
 
 /// Sends a signal to a container's first process. SIGKILL also reaches a paused one and, as Docker has it, counts
 /// as a wish to stop.
 pub fn kill(store: &Store, id: &ContainerId, signal: i32) -> Result<()> {
-    let _ = (store, id, signal);
-    todo!()
+    control::kill(store, id, signal)
 }
 
 /// Freezes a container's processes.
 pub fn pause(store: &Store, id: &ContainerId) -> Result<()> {
-    let _ = (store, id);
-    todo!()
+    control::freeze(store, id, true)
 }
 
 /// Lets a frozen container go on.
 pub fn unpause(store: &Store, id: &ContainerId) -> Result<()> {
-    let _ = (store, id);
-    todo!()
+    control::freeze(store, id, false)
 }
 
 /// Waits until a container has ended for good and returns its exit code; at once when it does not run.
@@ -151,25 +158,46 @@ pub fn wait_until(
     condition: Condition,
     deadline: Option<Instant>,
 ) -> Result<ContainerState> {
-    let _ = (store, id, condition, deadline);
-    todo!()
+    wait::wait_until(store, id, condition, deadline)
 }
 
 /// Connects to a running container's stdio, from now on.
 pub fn attach(store: &Store, id: &ContainerId) -> Result<AttachStream> {
-    let _ = (store, id);
-    todo!()
+    heal::one(store, id)?;
+    let connection = control::observe(store, id).map_err(|_| Error::NotRunning { id: id.clone() })?;
+    let failed = |source| Error::System { operation: "attach to the output", id: id.clone(), source };
+    connection.send(&Frame::Attach).map_err(failed)?;
+    Ok(connection)
 }
 
 /// Gives containers whose supervisor died a new one, or finishes them when they are gone. Cheap when all is well;
 /// every command calls it before it looks.
 pub fn heal(store: &Store) -> Result<()> {
-    let _ = store;
-    todo!()
+    heal::all(store)
 }
 
 /// After a reboot: starts what the restart policies want. Goes on after a failure and returns all of them.
 pub fn boot(store: &Store) -> Vec<(ContainerId, Error)> {
-    let _ = store;
-    todo!()
+    heal::boot(store)
+}
+
+/// Removes a container that removes itself, with the anonymous volumes that nobody else uses. Nothing happens when it
+/// was started again meanwhile.
+fn remove(store: &Store, spec: &ContainerSpec) -> Result<()> {
+    let containers = store.containers();
+    let lock = containers.lock(&spec.id)?;
+    if start::is_active(&containers.state(&spec.id)?) || containers.supervisor_alive(&spec.id)? {
+        return Ok(());
+    }
+    containers.remove(&spec.id)?;
+    lock.release();
+    for mount in &spec.mounts {
+        if let MountSource::Volume { name, anonymous: true, .. } = &mount.source {
+            let _lock = store.volumes().lock(name)?;
+            if store.volumes().containers_using(name)?.is_empty() {
+                store.volumes().remove(name)?;
+            }
+        }
+    }
+    Ok(())
 }

@@ -1,1 +1,3 @@
-//! Under construction.
+//! The only unsafe code: one wrapper a system call.
+
+pub mod daemon;

@@ -1,0 +1,149 @@
+//! How a supervisor becomes a fresh process that remembers everything: it executes itself.
+//!
+//! A supervisor is forked from a command and begins with the command's heap. Once the start was reported it execs
+//! `/proc/self/exe`: its children, locks and descriptors stay, its memory shrinks to what a supervisor needs. What
+//! is not in the store goes through a memory file; descriptors keep their numbers.
+
+use std::ffi::OsStr;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::io::FdFlags;
+use serde::{Deserialize, Serialize};
+
+use super::clients::{Client, Kind};
+use super::health::Prober;
+use super::restart::Backoff;
+use super::run::Run;
+use super::stdio::{self, Stdio};
+use super::supervisor::Supervisor;
+use super::{Error, Result};
+use crate::base::id::ContainerId;
+use crate::base::paths::Paths;
+use crate::model::container::{HealthStatus, ProcessIdentity};
+use crate::runtime::{Cgroup, Running};
+use crate::store::{Lock, Store};
+use crate::sys::daemon;
+
+/// The first argument of a process that has the role of a supervisor.
+pub(super) const ROLE: &str = "wharf-supervisor";
+
+/// Everything that is not in the store.
+#[derive(Debug, Serialize, Deserialize)]
+struct Handover {
+    root: PathBuf,
+    run: PathBuf,
+    id: ContainerId,
+    lock: i32,
+    listener: i32,
+    clients: Vec<(i32, Kind)>,
+    stdio: stdio::Numbers,
+    pidfd: i32,
+    identity: ProcessIdentity,
+    adopted: bool,
+    started_ms_ago: u64,
+    namespace: Option<i32>,
+    reservations: Vec<i32>,
+    dns: Vec<i32>,
+    dns_port: Option<u16>,
+}
+
+/// Executes this program as the same supervisor. Returns the supervisor when that is not possible; it goes on as it
+/// is and does not try again.
+pub(super) fn exec(mut supervisor: Supervisor) -> Supervisor {
+    supervisor.exec_at = None;
+    supervisor.log.flush();
+    // A failure costs memory, nothing else.
+    drop(try_exec(&supervisor));
+    supervisor
+}
+
+fn try_exec(supervisor: &Supervisor) -> Option<()> {
+    let run = supervisor.run.as_ref()?;
+    let lock = supervisor.lock.as_ref()?;
+    let network = &supervisor.network;
+    let paths = supervisor.store.paths();
+    let dns = network.dns.as_ref();
+    let handover = Handover {
+        root: paths.root.clone(),
+        run: paths.run.clone(),
+        id: supervisor.id().clone(),
+        lock: lock.as_fd().as_raw_fd(),
+        listener: supervisor.listener.as_raw_fd(),
+        clients: supervisor.clients.all.iter().map(|client| (client.number(), client.kind)).collect(),
+        stdio: run.stdio.numbers(),
+        pidfd: run.process.pidfd.as_raw_fd(),
+        identity: run.process.identity,
+        adopted: run.adopted,
+        started_ms_ago: run.started.elapsed().as_millis() as u64,
+        namespace: network.namespace.as_ref().map(AsRawFd::as_raw_fd),
+        reservations: network.reservations.iter().map(AsRawFd::as_raw_fd).collect(),
+        dns: Vec::new(),
+        dns_port: dns.map(super::dns::Server::port),
+    };
+    let mut keep: Vec<BorrowedFd<'_>> = vec![lock.as_fd(), supervisor.listener.as_fd(), run.process.pidfd.as_fd()];
+    keep.extend(supervisor.clients.all.iter().map(AsFd::as_fd));
+    keep.extend(run.stdio.all());
+    keep.extend(network.namespace.iter().chain(&network.reservations).map(AsFd::as_fd));
+    let memory = rustix::fs::memfd_create("supervisor", rustix::fs::MemfdFlags::CLOEXEC).ok()?;
+    let mut file = std::fs::File::from(memory);
+    file.write_all(&serde_json::to_vec(&handover).ok()?).ok()?;
+    keep.push(file.as_fd());
+    let set = |flags: FdFlags| keep.iter().all(|fd| rustix::io::fcntl_setfd(fd, flags).is_ok());
+    if set(FdFlags::empty()) {
+        let number = file.as_raw_fd().to_string();
+        let words = [ROLE, "resume", &number, supervisor.id().short()];
+        let words: Vec<&OsStr> = words.iter().map(|word| OsStr::from_bytes(word.as_bytes())).collect();
+        let _refused = daemon::execute(OsStr::new("/proc/self/exe"), &words);
+    }
+    set(FdFlags::CLOEXEC).then_some(())
+}
+
+/// Goes on as the supervisor whose state lies in the memory file `number`; returns the process's exit code.
+pub(super) fn resume(number: i32) -> i32 {
+    match daemon::inherited(number).ok_or(()).and_then(|memory| load(memory).map_err(drop)) {
+        Ok(supervisor) => supervisor.work(),
+        // The next command finds the lock free and makes a successor.
+        Err(()) => 1,
+    }
+}
+
+fn load(memory: OwnedFd) -> Result<Supervisor> {
+    let mut text = Vec::new();
+    let mut file = std::fs::File::from(memory);
+    let lost = |id: &ContainerId| Error::SupervisorLost { id: id.clone() };
+    let read = file.rewind().and_then(|()| file.read_to_end(&mut text));
+    let handover = read.ok().and_then(|_| serde_json::from_slice::<Handover>(&text).ok());
+    let handover = handover.ok_or_else(|| lost(&ContainerId::random()))?;
+    drop((file, text));
+    let id = &handover.id;
+    let take = |number: i32| daemon::inherited(number).ok_or_else(|| lost(id));
+    let store = Store::open(&Paths::new(&handover.root, &handover.run))?;
+    let spec = store.containers().spec(id)?;
+    let state = store.containers().state(id)?;
+    let lock = Lock::from_fd(take(handover.lock)?, store.containers().supervisor_lock_path(id));
+    let cgroup = Cgroup::open(&store.paths().instance(), id.as_str())?;
+    let started =
+        Instant::now().checked_sub(Duration::from_millis(handover.started_ms_ago)).unwrap_or_else(Instant::now);
+    let known = state.health.as_ref().is_some_and(|health| health.status != HealthStatus::Starting);
+    let prober = spec.healthcheck.as_ref().map(|check| Prober::new(check, started, known));
+    let process = Running { identity: handover.identity, pidfd: take(handover.pidfd)?, console: None };
+    let stdio = Stdio::inherit(handover.stdio);
+    let listener = take(handover.listener)?;
+    let mut supervisor = Supervisor::with_listener(store, spec, state, lock, listener)?;
+    supervisor.backoff = Backoff::after(supervisor.state.restart_count);
+    supervisor.run = Some(Run { process, cgroup, stdio, prober, started, adopted: handover.adopted });
+    let clients = handover.clients.iter().filter_map(|(number, kind)| Some((daemon::inherited(*number)?, *kind)));
+    supervisor.clients.all = clients.map(|(socket, kind)| Client::new(socket, kind)).collect();
+    let network = &mut supervisor.network;
+    network.namespace = handover.namespace.and_then(daemon::inherited);
+    network.reservations = handover.reservations.iter().filter_map(|number| daemon::inherited(*number)).collect();
+    network.ports = supervisor.state.ports.clone();
+    network.endpoints = supervisor.state.addresses.clone();
+    let records = super::network::networks(&supervisor.store, &supervisor.spec).unwrap_or_default();
+    network.open(&supervisor.store, &supervisor.spec, &records, handover.dns_port)?;
+    Ok(supervisor)
+}

@@ -1,0 +1,241 @@
+//! What comes after a death: a new supervisor for a container that lost its own, the end of one that is gone, and
+//! the starts that restart policies want after a reboot.
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio as Standard};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::handover::ROLE;
+use super::health::Prober;
+use super::namespace::{self, Card};
+use super::restart::Backoff;
+use super::run::Run;
+use super::start::is_active;
+use super::stdio::Stdio;
+use super::supervisor::{Supervisor, has_own_network};
+use super::{Error, Result, StartOptions, detach};
+use crate::base::id::ContainerId;
+use crate::base::paths::Paths;
+use crate::model::container::{ContainerState, HealthStatus, RestartPolicy, Status};
+use crate::net::port;
+use crate::runtime::{self, Cgroup, Running};
+use crate::store::{Store, Wish};
+
+/// Exit code of a container whose end nobody saw.
+const EXIT_CODE_UNKNOWN: i32 = 255;
+
+/// See [`super::heal`].
+pub(super) fn all(store: &Store) -> Result<()> {
+    let mut successors = Vec::new();
+    for id in store.containers().ids()? {
+        match is_orphan(store, &id) {
+            Ok(true) => successors.push((id.clone(), spawn(store, &id)?)),
+            Ok(false) => {}
+            // One removed meanwhile is no concern; one that cannot be read is for the command that needs it.
+            Err(_) => {}
+        }
+    }
+    for (id, successor) in successors {
+        finish(&id, successor)?;
+    }
+    Ok(())
+}
+
+/// The same for one container.
+pub(super) fn one(store: &Store, id: &ContainerId) -> Result<()> {
+    match is_orphan(store, id)? {
+        true => finish(id, spawn(store, id)?),
+        false => Ok(()),
+    }
+}
+
+/// Whether a container should have a supervisor and has none.
+fn is_orphan(store: &Store, id: &ContainerId) -> Result<bool> {
+    Ok(is_active(&store.containers().state(id)?) && !store.containers().supervisor_alive(id)?)
+}
+
+/// Starts a successor: this program anew, so that a caller with threads may do it too.
+fn spawn(store: &Store, id: &ContainerId) -> Result<Child> {
+    let paths = store.paths();
+    Command::new("/proc/self/exe")
+        .arg0(ROLE)
+        .arg("adopt")
+        .args([&paths.root, &paths.run])
+        .arg(id.as_str())
+        .env_clear()
+        .stdin(Standard::null())
+        .stdout(Standard::piped())
+        .stderr(Standard::null())
+        .spawn()
+        .map_err(|source| Error::System { operation: "start a successor for the supervisor", id: id.clone(), source })
+}
+
+/// Waits until the successor has taken over.
+fn finish(id: &ContainerId, mut successor: Child) -> Result<()> {
+    let failed =
+        |source| Error::System { operation: "wait for the successor of the supervisor", id: id.clone(), source };
+    if let Some(mut done) = successor.stdout.take() {
+        // Its end is the news.
+        done.read_to_end(&mut Vec::new()).map_err(failed)?;
+    }
+    successor.wait().map(drop).map_err(failed)
+}
+
+/// The role of a successor: detaches, takes over, tells by closing its standard output, and stays.
+pub(super) fn adopt(root: PathBuf, run: PathBuf, id: &ContainerId) -> i32 {
+    use std::os::fd::AsRawFd;
+    let Ok(done) = rustix::io::dup(rustix::stdio::stdout()) else { return 1 };
+    let paths = Paths::new(root, run);
+    let group = paths.instance();
+    let number = done.as_raw_fd();
+    let body = || match take_over(&paths, id) {
+        Ok(Some(supervisor)) => {
+            drop(done);
+            supervisor.work()
+        }
+        Ok(None) => 0,
+        Err(_) => 1,
+    };
+    detach::spawn(&[number], &group, body).map_or(1, |()| 0)
+}
+
+/// A supervisor for what a dead one left; `None` when there is nothing to do (or another was faster).
+fn take_over(paths: &Paths, id: &ContainerId) -> Result<Option<Supervisor>> {
+    let store = Store::open(paths)?;
+    let Some(lock) = store.containers().supervisor_lock(id)? else { return Ok(None) };
+    let state = store.containers().state(id)?;
+    if !is_active(&state) {
+        return Ok(None);
+    }
+    let spec = store.containers().spec(id)?;
+    let card = Card::read(&store.containers().run_folder(id));
+    let mut supervisor = Supervisor::new(store, spec, state, lock)?;
+    supervisor.backoff = Backoff::after(supervisor.state.restart_count);
+    supervisor.network.endpoints = supervisor.state.addresses.clone();
+    supervisor.network.ports = supervisor.state.ports.clone();
+    let process = supervisor.state.process.and_then(|identity| Some((identity, runtime::identify(identity)?)));
+    match process {
+        Some((identity, pidfd)) => {
+            let process = Running { identity, pidfd, console: None };
+            resume(&mut supervisor, process, card.and_then(|card| card.dns_port))?;
+        }
+        None => conclude(&mut supervisor),
+    }
+    supervisor.write_card();
+    Ok(Some(supervisor))
+}
+
+/// Goes on with a process that lives, or has just ended.
+fn resume(supervisor: &mut Supervisor, process: Running, dns_port: Option<u16>) -> Result<()> {
+    let (store, spec, state) = (&supervisor.store, &supervisor.spec, &supervisor.state);
+    let cgroup = Cgroup::open(&store.paths().instance(), spec.id.as_str())?;
+    let stdio = Stdio::reopen(&store.containers().run_folder(&spec.id), &spec.process)?;
+    let network = &mut supervisor.network;
+    // What cannot be taken back (a port that another process took, a name server) must not cost the container.
+    network.reservations = port::reserve_again(&network.ports).unwrap_or_default();
+    if has_own_network(spec) {
+        network.namespace = namespace::of_process(process.identity, "net");
+        let records = super::network::networks(store, spec).unwrap_or_default();
+        drop(network.open(store, spec, &records, dns_port));
+    }
+    let started = started(state);
+    let known = state.health.as_ref().is_some_and(|health| health.status != HealthStatus::Starting);
+    let prober = spec.healthcheck.as_ref().map(|check| Prober::new(check, started, known));
+    supervisor.run = Some(Run { process, cgroup, stdio, prober, started, adopted: true });
+    Ok(())
+}
+
+/// The process is gone without a trace: nobody knows its exit code. The policy decides what comes now.
+fn conclude(supervisor: &mut Supervisor) {
+    let id = supervisor.spec.id.clone();
+    if let Ok(cgroup) = Cgroup::open(&supervisor.store.paths().instance(), id.as_str()) {
+        supervisor.state.oom_killed = cgroup.oom_kill_count() > 0;
+        drop(cgroup.kill_all());
+        drop(cgroup.remove());
+    }
+    let was_waiting = supervisor.state.status == Status::Restarting;
+    let lasted = started(&supervisor.state).elapsed();
+    if !was_waiting {
+        supervisor.state.exit_code = EXIT_CODE_UNKNOWN;
+        supervisor.state.error = Some("the supervisor was killed, then the container ended unseen".into());
+        supervisor.state.finished_at = Some(Timestamp::now());
+    }
+    supervisor.state.process = None;
+    // Its namespace died with it, and the addresses in it.
+    let (store, spec) = (&supervisor.store, &supervisor.spec);
+    drop(supervisor.network.disconnect(store, spec));
+    supervisor.after_end(supervisor.state.exit_code, lasted);
+}
+
+/// When the run began, on this process's clock.
+fn started(state: &ContainerState) -> Instant {
+    let since = state.started_at.map(|time| Timestamp::now().duration_since(time));
+    let since = since.and_then(|since| Duration::try_from(since).ok()).unwrap_or_default();
+    Instant::now().checked_sub(since).unwrap_or_else(Instant::now)
+}
+
+/// See [`super::boot`].
+pub(super) fn boot(store: &Store) -> Vec<(ContainerId, Error)> {
+    let mut failed = Vec::new();
+    let mut waiting = match wanted_after_boot(store) {
+        Ok(ids) => ids,
+        Err(error) => return vec![(ContainerId::random(), error)],
+    };
+    // Those that share a namespace need the other one first: as long as a round gets anywhere there is another.
+    while !waiting.is_empty() {
+        let before = waiting.len();
+        failed.clear();
+        for id in std::mem::take(&mut waiting) {
+            match super::start(store, &id, StartOptions::default()) {
+                Ok(_) | Err(Error::AlreadyRunning { .. }) => {}
+                Err(error) => {
+                    waiting.push(id.clone());
+                    failed.push((id, error));
+                }
+            }
+        }
+        if waiting.len() == before {
+            break;
+        }
+    }
+    failed
+}
+
+/// What ran when the host went down and is to run again, oldest first.
+fn wanted_after_boot(store: &Store) -> Result<Vec<ContainerId>> {
+    let boot_id = store.boot_id()?;
+    let mut wanted = Vec::new();
+    for (spec, state) in store.containers().list()?.into_iter().rev() {
+        let by_policy = match spec.restart {
+            RestartPolicy::Always => true,
+            RestartPolicy::UnlessStopped => store.containers().wish(&spec.id)? == Wish::Running,
+            RestartPolicy::No | RestartPolicy::OnFailure(_) => false,
+        };
+        if by_policy && state.started_at.is_some() && state.boot_id != boot_id {
+            wanted.push(spec.id);
+        }
+    }
+    Ok(wanted)
+}
+
+/// What a process that was executed in a supervisor's role does; its exit code. `None`: it has another role.
+pub(super) fn role(arguments: &[std::ffi::OsString]) -> Option<i32> {
+    let [name, verb, rest @ ..] = arguments else { return None };
+    if name != ROLE {
+        return None;
+    }
+    Some(match (verb.to_str(), rest) {
+        (Some("resume"), [number, ..]) => {
+            number.to_str().and_then(|number| number.parse().ok()).map_or(2, super::handover::resume)
+        }
+        (Some("adopt"), [root, run, id]) => match id.to_str().and_then(|id| id.parse().ok()) {
+            Some(id) => adopt(root.into(), run.into(), &id),
+            None => 2,
+        },
+        _ => 2,
+    })
+}

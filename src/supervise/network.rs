@@ -1,0 +1,155 @@
+//! A running container's place in the network, from its supervisor's side.
+//!
+//! It outlives restarts: namespace, addresses, ports and name server stay while the container starts again, so
+//! those who share its namespace (`network_mode: service:…`) do not notice.
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::{Error, Result, dns};
+use crate::base::id::NetworkId;
+use crate::model::container::{ContainerSpec, ContainerState, NetworkMode, PublishedPort, Status};
+use crate::model::network::{Endpoint, NetworkRecord};
+use crate::net::{self, firewall, port};
+use crate::runtime::NetNamespace;
+use crate::store::Store;
+
+/// What one container has of the network.
+#[derive(Default)]
+pub(super) struct Network {
+    /// Its namespace, when it is its own.
+    pub(super) namespace: Option<OwnedFd>,
+    /// Its addresses.
+    pub(super) endpoints: Vec<Endpoint>,
+    /// Its published ports.
+    pub(super) ports: Vec<PublishedPort>,
+    /// Sockets that keep others from taking the host's ports.
+    pub(super) reservations: Vec<OwnedFd>,
+    /// Its name server.
+    pub(super) dns: Option<dns::Server>,
+}
+
+impl Network {
+    /// The namespace that the next run gets.
+    pub(super) fn for_launch(&self, store: &Store, spec: &ContainerSpec) -> Result<NetNamespace> {
+        if let Some(namespace) = &self.namespace {
+            return duplicate(spec, namespace).map(NetNamespace::Join);
+        }
+        match &spec.network {
+            NetworkMode::Host => Ok(NetNamespace::Host),
+            NetworkMode::Container { id } => super::namespace::network_of(store, id).map(NetNamespace::Join),
+            NetworkMode::None | NetworkMode::Networks { .. } => Ok(NetNamespace::New),
+        }
+    }
+
+    /// Furnishes a namespace that was just made. On error nothing stays behind.
+    pub(super) fn connect(&mut self, store: &Store, spec: &ContainerSpec, namespace: OwnedFd) -> Result<()> {
+        let host = net::Host::new(store.paths());
+        let records = networks(store, spec)?;
+        if !records.is_empty() {
+            firewall::ensure(&host, || contents(store))?;
+            for record in &records {
+                net::network::ensure(&host, record)?;
+            }
+        }
+        let reserved = reserved(store, spec, &records)?;
+        self.endpoints = net::endpoint::connect(&host, &records, spec, namespace.as_fd(), &reserved)?;
+        self.namespace = Some(namespace);
+        let result = self.open(store, spec, &records, None).and_then(|()| {
+            let publication = port::publish(&host, &spec.ports, &self.endpoints)?;
+            self.ports = publication.ports;
+            self.reservations = publication.reservations;
+            Ok(())
+        });
+        if result.is_err() {
+            // The first error is the one to report; what cannot be undone now is cleared by `net::heal`.
+            drop(self.disconnect(store, spec));
+        }
+        result
+    }
+
+    /// Opens the name server; at `port` when it was there before.
+    pub(super) fn open(
+        &mut self,
+        store: &Store,
+        spec: &ContainerSpec,
+        records: &[NetworkRecord],
+        port: Option<u16>,
+    ) -> Result<()> {
+        let Some(namespace) = self.namespace.as_ref().filter(|_| !self.endpoints.is_empty()) else { return Ok(()) };
+        self.dns = Some(dns::Server::bind(dns::Config {
+            netns: namespace.as_fd(),
+            run_folder: net::Host::new(store.paths()).run_folder().to_owned(),
+            container: spec.id.clone(),
+            networks: self.endpoints.iter().map(|endpoint| endpoint.network.clone()).collect(),
+            servers: spec.dns.iter().filter_map(|server| server.parse().ok()).collect(),
+            forward: records.iter().any(|record| !record.internal),
+            port,
+        })?);
+        Ok(())
+    }
+
+    /// Gives everything back. Goes on after an error and returns the first.
+    pub(super) fn disconnect(&mut self, store: &Store, spec: &ContainerSpec) -> Result<()> {
+        self.dns = None;
+        let host = net::Host::new(store.paths());
+        let unpublished = match self.ports.is_empty() {
+            true => Ok(()),
+            false => port::unpublish(&host, &self.ports, &self.endpoints),
+        };
+        self.reservations.clear();
+        self.ports.clear();
+        let disconnected = match self.endpoints.is_empty() {
+            true => Ok(()),
+            false => net::endpoint::disconnect(&host, &spec.id, spec.network.networks()),
+        };
+        self.endpoints.clear();
+        self.namespace = None;
+        unpublished.and(disconnected).map_err(Error::from)
+    }
+}
+
+/// The records of a container's networks.
+pub(super) fn networks(store: &Store, spec: &ContainerSpec) -> Result<Vec<NetworkRecord>> {
+    spec.network.networks().map(|id| store.networks().get(id).map_err(Error::from)).collect()
+}
+
+fn duplicate(spec: &ContainerSpec, fd: &OwnedFd) -> Result<OwnedFd> {
+    fd.try_clone().map_err(|source| Error::System {
+        operation: "duplicate the network namespace",
+        id: spec.id.clone(),
+        source,
+    })
+}
+
+/// What the packet filter must hold when it has to be built anew.
+fn contents(store: &Store) -> firewall::Contents {
+    let running = |(_, state): (ContainerSpec, ContainerState)| {
+        matches!(state.status, Status::Running | Status::Paused | Status::Restarting)
+            .then_some((state.ports, state.addresses))
+    };
+    firewall::Contents {
+        networks: store.networks().list().unwrap_or_default(),
+        running: store.containers().list().unwrap_or_default().into_iter().filter_map(running).collect(),
+    }
+}
+
+/// Fixed addresses of other containers in these networks. Only networks whose subnet the user chose can have any,
+/// so that a start seldom reads other containers' records.
+fn reserved(store: &Store, spec: &ContainerSpec, records: &[NetworkRecord]) -> Result<Vec<(NetworkId, IpAddr)>> {
+    if !records.iter().any(|record| record.subnets.iter().any(|subnet| subnet.chosen)) {
+        return Ok(Vec::new());
+    }
+    let mut reserved = Vec::new();
+    for (other, _) in store.containers().list()? {
+        let NetworkMode::Networks { attachments } = &other.network else { continue };
+        if other.id == spec.id {
+            continue;
+        }
+        for attachment in attachments {
+            let addresses = attachment.ipv4.map(IpAddr::V4).into_iter().chain(attachment.ipv6.map(IpAddr::V6));
+            reserved.extend(addresses.map(|address| (attachment.network.clone(), address)));
+        }
+    }
+    Ok(reserved)
+}

@@ -1,0 +1,528 @@
+//! The supervisor itself: one container, one thread, one poll loop.
+//!
+//! ```text
+//!   begin ──> Run ──process ended──> drain ──policy──> wait ──> begin …
+//!                                          └─────────> finish ──> linger until clients have read ──> end
+//! ```
+//!
+//! The state in the store is written at each of these steps, before anybody is told of them.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rustix::event::{PollFd, PollFlags};
+
+use super::clients::{self, Client, Clients, Kind};
+use super::frame::Frame;
+use super::network::Network;
+use super::restart::{self, Backoff};
+use super::run::Run;
+use super::stdio::Read;
+use super::{Error, Result, handover};
+use crate::base::fs::Context;
+use crate::base::id::ContainerId;
+use crate::log::{self, Stream};
+use crate::model::container::{ContainerSpec, ContainerState, NetworkMode, Status};
+use crate::store::{Lock, Store, Wish};
+
+/// Output without a line feed goes to the log when nothing followed for so long: prompts show in `logs --follow`.
+const PARTIAL_LINE_WAIT: Duration = Duration::from_millis(100);
+/// A run that lasts so long makes its supervisor exec itself, to give back the memory of the command it came from.
+const EXEC_AFTER: Duration = Duration::from_millis(50);
+/// When the container is gone, clients that may be dropped have so long to read what waits for them.
+const LINGER: Duration = Duration::from_secs(5);
+/// Reads of one stream a wake-up, so that one that never stops does not starve the others.
+const READS_A_TURN: usize = 8;
+
+/// One container's supervisor.
+pub(super) struct Supervisor {
+    pub(super) store: Store,
+    pub(super) spec: ContainerSpec,
+    pub(super) state: ContainerState,
+    /// Its life. Given back when all is done but the telling.
+    pub(super) lock: Option<Lock>,
+    pub(super) log: log::Writer,
+    pub(super) listener: OwnedFd,
+    pub(super) clients: Clients,
+    pub(super) network: Network,
+    pub(super) run: Option<Run>,
+    pub(super) backoff: Backoff,
+    pub(super) restart: Option<Pending>,
+    /// When to exec itself; `None` when that was done.
+    pub(super) exec_at: Option<Instant>,
+    partial_since: Option<Instant>,
+    /// One packet: the kind's byte, then output.
+    buffer: Vec<u8>,
+}
+
+/// A start that the policy wants.
+pub(super) struct Pending {
+    pub(super) due: Instant,
+    /// Wakes the supervisor when a command changes its wish.
+    pub(super) wish: Option<OwnedFd>,
+}
+
+/// What a descriptor that poll(2) was given stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Output(Stream),
+    Input,
+    Process,
+    Probe,
+    Listener,
+    Client(i32),
+    Dns,
+    Wish,
+}
+
+impl Supervisor {
+    /// A supervisor that has nothing yet.
+    pub(super) fn new(store: Store, spec: ContainerSpec, state: ContainerState, lock: Lock) -> Result<Self> {
+        let run_folder = store.containers().run_folder(&spec.id);
+        let listener = clients::listen(&run_folder)?;
+        Self::with_listener(store, spec, state, lock, listener)
+    }
+
+    /// The same around a socket that exists.
+    pub(super) fn with_listener(
+        store: Store,
+        spec: ContainerSpec,
+        state: ContainerState,
+        lock: Lock,
+        listener: OwnedFd,
+    ) -> Result<Self> {
+        let log = log::Writer::open(&super::log_path(&store, &spec.id), &spec.logging)?;
+        Ok(Self {
+            store,
+            spec,
+            state,
+            lock: Some(lock),
+            log,
+            listener,
+            clients: Clients::default(),
+            network: Network::default(),
+            run: None,
+            backoff: Backoff::default(),
+            restart: None,
+            exec_at: None,
+            partial_since: None,
+            buffer: vec![0; clients::PACKET_BYTES_MAX],
+        })
+    }
+
+    pub(super) fn id(&self) -> &ContainerId {
+        &self.spec.id
+    }
+
+    /// Connects the command that starts the container, before its process exists.
+    pub(super) fn add_first_client(&mut self, socket: OwnedFd, kind: Kind) {
+        self.clients.all.push(Client::new(socket, kind));
+    }
+
+    /// Starts the container's process. On error nothing of this attempt is left but, on a restart, the network.
+    pub(super) fn begin(&mut self, size: Option<(u16, u16)>) -> Result<()> {
+        let run = Run::begin(&self.store, &self.spec, &mut self.network, size)?;
+        let health = run.first_health(&self.spec);
+        self.state = ContainerState {
+            status: Status::Running,
+            process: Some(run.process.identity),
+            oom_killed: false,
+            error: None,
+            started_at: Some(Timestamp::now()),
+            health,
+            ports: self.network.ports.clone(),
+            addresses: self.network.endpoints.clone(),
+            ..self.state.clone()
+        };
+        self.run = Some(run);
+        self.exec_at = self.exec_at.map(|_| Instant::now() + EXEC_AFTER);
+        self.write_card();
+        self.save()
+    }
+
+    pub(super) fn save(&self) -> Result<()> {
+        Ok(self.store.containers().set_state(&self.spec.id, &self.state)?)
+    }
+
+    /// Writes the state where nobody waits for an error: a full disk must not end a container. What is not written
+    /// now is written with the next change, and `heal` puts right what was never written.
+    fn save_if_possible(&self) {
+        drop(self.save());
+    }
+
+    /// Works until the container has ended for good. Never returns to the start's caller: exits or execs.
+    pub(super) fn work(mut self) -> i32 {
+        while self.run.is_some() || self.restart.is_some() {
+            if self.may_exec() {
+                self = handover::exec(self);
+            }
+            let ready = self.poll();
+            self.serve(&ready);
+            self.timers();
+            self.log.flush();
+        }
+        self.linger();
+        0
+    }
+
+    /// Whether an exec would lose nothing.
+    fn may_exec(&self) -> bool {
+        let due = self.exec_at.is_some_and(|at| at <= Instant::now());
+        due && !self.clients.any_behind()
+            && !self.log.has_partial()
+            && self.run.as_ref().is_some_and(|run| run.stdio.is_idle() && !run.is_probing())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let run = self.run.as_ref();
+        let probe = run.and_then(|run| run.prober.as_ref()).map(super::health::Prober::deadline);
+        let probe = probe.filter(|_| self.state.status != Status::Paused);
+        let dns = self.network.dns.as_ref().and_then(super::dns::Server::next_deadline);
+        let partial = self.partial_since.map(|since| since + PARTIAL_LINE_WAIT);
+        let restart = self.restart.as_ref().map(|pending| pending.due);
+        // One that is due but has to wait for clients or a probe is looked at again at their next event.
+        let exec = self.exec_at.filter(|at| *at > Instant::now());
+        [probe, dns, partial, restart, exec].into_iter().flatten().min()
+    }
+
+    fn poll(&self) -> Vec<Source> {
+        let timeout = self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = timeout.and_then(|left| rustix::event::Timespec::try_from(left).ok());
+        let watched = self.watched();
+        let mut fds: Vec<PollFd<'_>> =
+            watched.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(_) => return Vec::new(),
+        }
+        let ready = fds.iter().zip(&watched).filter(|(fd, _)| !fd.revents().is_empty());
+        ready.map(|(_, (source, _, _))| *source).collect()
+    }
+
+    fn watched(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
+        let mut watched = vec![(Source::Listener, self.listener.as_fd(), PollFlags::IN)];
+        if let Some(run) = &self.run {
+            if !self.clients.hold_back() {
+                watched.extend(run.stdio.outputs().map(|(stream, fd)| (Source::Output(stream), fd, PollFlags::IN)));
+            }
+            watched.extend(run.stdio.input().map(|fd| (Source::Input, fd, PollFlags::OUT)));
+            watched.push((Source::Process, run.process.pidfd.as_fd(), PollFlags::IN));
+            if let Some(prober) = &run.prober {
+                watched.extend(prober.fds().map(|fd| (Source::Probe, fd, PollFlags::IN)));
+            }
+        }
+        let takes_input = self.run.as_ref().is_none_or(|run| run.stdio.takes_input());
+        for client in &self.clients.all {
+            let mut flags = PollFlags::RDHUP;
+            if takes_input {
+                flags |= PollFlags::IN;
+            }
+            if client.is_behind() {
+                flags |= PollFlags::OUT;
+            }
+            watched.push((Source::Client(client.number()), client.as_fd(), flags));
+        }
+        watched.extend(self.network.dns.as_ref().map(|dns| (Source::Dns, dns.as_fd(), PollFlags::IN)));
+        let wish = self.restart.as_ref().and_then(|pending| pending.wish.as_ref());
+        watched.extend(wish.map(|fd| (Source::Wish, fd.as_fd(), PollFlags::IN)));
+        watched
+    }
+
+    /// Output goes before the end of the process, so that nothing is told out of order.
+    fn serve(&mut self, ready: &[Source]) {
+        for source in ready {
+            match source {
+                Source::Output(stream) => {
+                    self.pump(*stream, READS_A_TURN);
+                }
+                Source::Input => {
+                    if let Some(run) = &mut self.run {
+                        run.stdio.write_waiting();
+                    }
+                }
+                Source::Listener => self.clients.accept(&self.listener),
+                Source::Client(number) => self.serve_client(*number),
+                Source::Dns => {
+                    if let Some(dns) = &mut self.network.dns {
+                        dns.process();
+                    }
+                }
+                Source::Process | Source::Probe | Source::Wish => {}
+            }
+        }
+        if ready.contains(&Source::Process) {
+            self.process_ended();
+        }
+        if ready.contains(&Source::Wish) {
+            self.wish_changed();
+        }
+    }
+
+    fn timers(&mut self) {
+        let now = Instant::now();
+        if let Some(dns) = &mut self.network.dns
+            && dns.next_deadline().is_some_and(|deadline| deadline <= now)
+        {
+            dns.process();
+        }
+        if self.log.has_partial() {
+            let since = *self.partial_since.get_or_insert(now);
+            if now >= since + PARTIAL_LINE_WAIT {
+                self.log.cut(Timestamp::now());
+                self.partial_since = None;
+            }
+        } else {
+            self.partial_since = None;
+        }
+        self.probe();
+        if self.restart.as_ref().is_some_and(|pending| pending.due <= now) {
+            self.start_again();
+        }
+    }
+
+    fn probe(&mut self) {
+        let (Some(run), Some(health)) = (&mut self.run, &mut self.state.health) else { return };
+        if self.state.status != Status::Running {
+            return;
+        }
+        let Some(prober) = &mut run.prober else { return };
+        if prober.work(&self.spec, run.process.identity, &run.cgroup, health) {
+            self.save_if_possible();
+        }
+    }
+
+    /// Moves output of one stream to the log and the clients, at most `reads` times.
+    fn pump(&mut self, stream: Stream, reads: usize) -> Read {
+        let Some(run) = &mut self.run else { return Read::End };
+        let end = clients::PACKET_BYTES_MAX - 1;
+        for _ in 0..reads {
+            match run.stdio.read(stream, &mut self.buffer[1..end]) {
+                Read::Bytes(length) => {
+                    self.buffer[0] = if stream == Stream::Stdout { b'o' } else { b'e' };
+                    self.log.push(stream, &self.buffer[1..=length], Timestamp::now());
+                    self.clients.output(&self.buffer[..=length]);
+                    self.partial_since = None;
+                }
+                other => return other,
+            }
+            if self.clients.hold_back() {
+                break;
+            }
+        }
+        Read::Bytes(0)
+    }
+
+    fn serve_client(&mut self, number: i32) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let Some(index) = self.clients.all.iter().position(|client| client.number() == number) else { return };
+        let client = &mut self.clients.all[index];
+        let alive = client.flush() && {
+            // Bounded, like everything that others feed.
+            let mut result = Ok(());
+            for _ in 0..READS_A_TURN {
+                if self.run.as_ref().is_some_and(|run| !run.stdio.takes_input()) {
+                    break;
+                }
+                match self.clients.all[index].receive(&mut buffer) {
+                    Ok(Some(frame)) => self.take_frame(index, frame),
+                    Ok(None) => break,
+                    Err(()) => {
+                        result = Err(());
+                        break;
+                    }
+                }
+            }
+            result.is_ok()
+        };
+        self.buffer = buffer;
+        if !alive {
+            let client = self.clients.all.swap_remove(index);
+            if client.kind == Kind::Blocking
+                && let Some(run) = &mut self.run
+            {
+                // Docker's StdinOnce: the one who ran it in the foreground was its input.
+                run.stdio.end_input();
+            }
+        }
+    }
+
+    fn take_frame(&mut self, index: usize, frame: Frame) {
+        match frame {
+            Frame::Attach => self.clients.all[index].kind = Kind::Droppable,
+            Frame::Freeze(freeze) => {
+                let answer = self.freeze(freeze).err().map(|error| super::report::messages(&error).join(": "));
+                self.clients.all[index].answer(&Frame::Answer(answer));
+            }
+            Frame::Stdin(input) => {
+                if let Some(run) = &mut self.run {
+                    run.stdio.write(&input);
+                }
+            }
+            Frame::StdinEnd => {
+                if let Some(run) = &mut self.run {
+                    run.stdio.end_input();
+                }
+            }
+            Frame::Resize { rows, columns } => {
+                if let Some(run) = &self.run {
+                    run.stdio.resize(rows, columns);
+                }
+            }
+            // What only a supervisor says.
+            Frame::Stdout(_) | Frame::Stderr(_) | Frame::Exit(_) | Frame::Restarting(_) => {}
+            Frame::Detached | Frame::Answer(_) => {}
+        }
+    }
+
+    fn freeze(&mut self, freeze: bool) -> Result<()> {
+        let Some(run) = &self.run else { return Err(Error::NotRunning { id: self.id().clone() }) };
+        if freeze {
+            run.cgroup.freeze()?;
+            self.state.status = Status::Paused;
+        } else {
+            run.cgroup.thaw()?;
+            self.state.status = Status::Running;
+        }
+        self.save()
+    }
+
+    /// The process ended: its last output, its exit code, then what the policy says.
+    fn process_ended(&mut self) {
+        let Some(run) = &self.run else { return };
+        let Some(code) = run.exit_code() else { return };
+        let lasted = run.started.elapsed();
+        // Nobody writes any more, so this ends: a stream has at most what its pipe holds. Where others can still
+        // write (a shared PID namespace) only what is there now is taken.
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            for _ in 0..256 {
+                if self.pump(stream, 1) != Read::Bytes(0) {
+                    break;
+                }
+            }
+        }
+        self.log.cut(Timestamp::now());
+        self.log.flush();
+        self.partial_since = None;
+        let Some(run) = self.run.take() else { return };
+        self.state.oom_killed = run.finish();
+        self.state.exit_code = code;
+        self.state.finished_at = Some(Timestamp::now());
+        self.state.process = None;
+        self.after_end(code, lasted);
+    }
+
+    /// Starts again or ends, as the policy has it.
+    pub(super) fn after_end(&mut self, code: i32, lasted: Duration) {
+        let wish = self.store.containers().wish(&self.spec.id).unwrap_or(Wish::Running);
+        if restart::wanted(self.spec.restart, code, self.state.restart_count, wish) {
+            let due = Instant::now() + self.backoff.next(lasted);
+            self.restart = Some(Pending { due, wish: watch_wish(&self.store, &self.spec.id).ok() });
+            self.state.status = Status::Restarting;
+            self.save_if_possible();
+            self.clients.tell(&Frame::Restarting(code));
+            // The wish may have changed before it was watched.
+            self.wish_changed();
+        } else {
+            self.finish();
+        }
+    }
+
+    fn wish_changed(&mut self) {
+        let stopped = matches!(self.store.containers().wish(&self.spec.id), Ok(Wish::Stopped));
+        if self.restart.is_some() && (stopped || !self.store.containers().exists(&self.spec.id)) {
+            self.restart = None;
+            self.finish();
+        } else if let Some(fd) = self.restart.as_ref().and_then(|pending| pending.wish.as_ref()) {
+            let mut events = [0u8; 1024];
+            while rustix::io::read(fd, &mut events).is_ok_and(|length| length > 0) {}
+        }
+    }
+
+    fn start_again(&mut self) {
+        self.restart = None;
+        self.state.restart_count += 1;
+        if let Err(error) = self.begin(None) {
+            let code = i32::from(crate::base::error::Explain::exit_code(&error));
+            self.state.error = Some(super::report::messages(&error).join(": "));
+            self.state.exit_code = code;
+            self.state.finished_at = Some(Timestamp::now());
+            self.after_end(code, Duration::ZERO);
+        }
+    }
+
+    /// Gives everything back, writes the last state, tells those who wait.
+    fn finish(&mut self) {
+        if let Err(error) = self.network.disconnect(&self.store, &self.spec) {
+            self.state.error.get_or_insert_with(|| super::report::messages(&error).join(": "));
+        }
+        self.state.status = Status::Exited;
+        self.state.process = None;
+        self.state.ports.clear();
+        self.state.addresses.clear();
+        self.clear_run_folder();
+        self.save_if_possible();
+        if let Some(lock) = self.lock.take() {
+            lock.release();
+        }
+        if self.spec.auto_remove {
+            drop(super::remove(&self.store, &self.spec));
+        }
+        self.clients.tell(&Frame::Exit(self.state.exit_code));
+    }
+
+    /// Leaves in the run folder what a successor and those who join the network need. Without it they do with less.
+    pub(super) fn write_card(&self) {
+        use std::os::fd::AsRawFd;
+        let Some(supervisor) = super::namespace::myself() else { return };
+        let card = super::namespace::Card {
+            supervisor,
+            namespace: self.network.namespace.as_ref().map(AsRawFd::as_raw_fd),
+            dns_port: self.network.dns.as_ref().map(super::dns::Server::port),
+        };
+        drop(card.write(&self.store.containers().run_folder(&self.spec.id)));
+    }
+
+    /// Removes what only a living supervisor has; a folder that is gone as a whole is fine.
+    pub(super) fn clear_run_folder(&self) {
+        let run_folder = self.store.containers().run_folder(&self.spec.id);
+        for name in ["stdin", "stdout", "stderr", "attach.sock", "supervisor.json"] {
+            drop(crate::base::fs::remove_file(&run_folder.join(name)));
+        }
+    }
+
+    /// Waits until clients have read what was sent to them: those who want no loss for ever, others for a while.
+    fn linger(&mut self) {
+        let deadline = Instant::now() + LINGER;
+        loop {
+            let now = Instant::now();
+            self.clients.all.retain_mut(|client| {
+                client.flush() && client.is_behind() && (client.kind == Kind::Blocking || now < deadline)
+            });
+            if self.clients.all.is_empty() {
+                return;
+            }
+            let mut fds: Vec<PollFd<'_>> =
+                self.clients.all.iter().map(|client| PollFd::new(client, PollFlags::OUT)).collect();
+            let left = deadline.saturating_duration_since(now);
+            let timeout = rustix::event::Timespec::try_from(left).ok().filter(|_| !left.is_zero());
+            let _interrupted = rustix::event::poll(&mut fds, timeout.as_ref());
+        }
+    }
+}
+
+/// A descriptor that becomes readable when the container's wish changes, or the container is removed.
+fn watch_wish(store: &Store, id: &ContainerId) -> Result<OwnedFd> {
+    use rustix::fs::inotify;
+    let folder = store.containers().folder(id);
+    let watch =
+        inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).context("watch", &folder)?;
+    let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::DELETE | inotify::WatchFlags::MOVE_SELF;
+    inotify::add_watch(&watch, &folder, events).context("watch", &folder)?;
+    Ok(watch)
+}
+
+/// Whether a container has a network namespace of its own to furnish.
+pub(super) fn has_own_network(spec: &ContainerSpec) -> bool {
+    matches!(spec.network, NetworkMode::None | NetworkMode::Networks { .. })
+}

@@ -1,0 +1,190 @@
+//! Waits for a container's state, woken by what changes it.
+//!
+//! Three things wake a waiter: the state file is replaced (inotify), the supervisor says how it ended (a container
+//! that removes itself has no file left to say it), the process ends (a supervisor that died writes nothing: then
+//! the waiter calls for a successor).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::inotify;
+
+use super::start::is_active;
+use super::{AttachStream, Condition, Error, Frame, Result, control, heal};
+use crate::base::fs::Context;
+use crate::base::id::ContainerId;
+use crate::model::container::{ContainerState, HealthStatus, ProcessIdentity, Status};
+use crate::runtime;
+use crate::store::Store;
+
+/// Waits until a container has ended for good; its exit code.
+pub(super) fn wait_exited(store: &Store, id: &ContainerId) -> Result<i32> {
+    wait_until(store, id, Condition::Exited, None).map(|state| state.exit_code)
+}
+
+/// See [`super::wait_until`].
+pub(super) fn wait_until(
+    store: &Store,
+    id: &ContainerId,
+    condition: Condition,
+    deadline: Option<Instant>,
+) -> Result<ContainerState> {
+    let watch = watch(store, id)?;
+    let mut waiter = Waiter { store, id, watch, observer: None, process: None, last: None };
+    if condition == Condition::Healthy && store.containers().spec(id)?.healthcheck.is_none() {
+        return Err(Error::NoHealthcheck { id: id.clone() });
+    }
+    loop {
+        let state = match store.containers().state(id) {
+            Ok(state) => state,
+            Err(error) if error.is_not_found() => match waiter.after_removal() {
+                Some(state) => return judge(id, &state, condition).unwrap_or(Ok(state)),
+                None => return Err(error.into()),
+            },
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(result) = judge(id, &state, condition) {
+            return result;
+        }
+        waiter.follow(&state, condition)?;
+        waiter.last = Some(state);
+        if !waiter.sleep(deadline)? {
+            return Err(Error::Deadline { id: id.clone() });
+        }
+    }
+}
+
+/// What a state means for a wish; `None`: not decided yet.
+fn judge(id: &ContainerId, state: &ContainerState, condition: Condition) -> Option<Result<ContainerState>> {
+    let id = || id.clone();
+    let exited = || Some(Err(Error::Exited { id: id(), code: state.exit_code }));
+    match (condition, state.status) {
+        (Condition::Running, Status::Running | Status::Paused) => Some(Ok(state.clone())),
+        (Condition::Exited, Status::Exited | Status::Dead | Status::Created) => Some(Ok(state.clone())),
+        (Condition::Running | Condition::Healthy, Status::Exited | Status::Dead) => exited(),
+        (Condition::Healthy, Status::Running) => match state.health.as_ref()?.status {
+            HealthStatus::Healthy => Some(Ok(state.clone())),
+            HealthStatus::Unhealthy => {
+                let output = state.health.as_ref()?.log.last().map(|result| result.output.clone());
+                Some(Err(Error::Unhealthy { id: id(), output: output.unwrap_or_default() }))
+            }
+            HealthStatus::Starting => None,
+        },
+        _ => None,
+    }
+}
+
+struct Waiter<'a> {
+    store: &'a Store,
+    id: &'a ContainerId,
+    watch: OwnedFd,
+    observer: Option<AttachStream>,
+    process: Option<(ProcessIdentity, Option<OwnedFd>)>,
+    last: Option<ContainerState>,
+}
+
+impl Waiter<'_> {
+    /// Makes sure that somebody will change the state, and that the change is seen.
+    fn follow(&mut self, state: &ContainerState, condition: Condition) -> Result<()> {
+        if is_active(state) && !self.store.containers().supervisor_alive(self.id)? {
+            heal::one(self.store, self.id)?;
+        }
+        if condition == Condition::Exited && self.observer.is_none() {
+            // Not there: it just ended, or is about to be replaced; both change the state.
+            self.observer = control::observe(self.store, self.id).ok();
+        }
+        if let Some(identity) = state.process
+            && self.process.as_ref().is_none_or(|(known, _)| *known != identity)
+        {
+            self.process = Some((identity, runtime::identify(identity)));
+        }
+        Ok(())
+    }
+
+    /// Waits for a change; `false` when the deadline is over.
+    fn sleep(&mut self, deadline: Option<Instant>) -> Result<bool> {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Ok(false);
+        }
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let process = self.process.as_ref().and_then(|(_, pidfd)| pidfd.as_ref());
+        let sources: Vec<BorrowedFd<'_>> =
+            [Some(self.watch.as_fd()), self.observer.as_ref().map(AsFd::as_fd), process.map(AsFd::as_fd)]
+                .into_iter()
+                .flatten()
+                .collect();
+        let mut fds: Vec<PollFd<'_>> = sources.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => {
+                return Err(Error::System {
+                    operation: "wait for the state",
+                    id: self.id.clone(),
+                    source: errno.into(),
+                });
+            }
+        }
+        self.digest();
+        Ok(true)
+    }
+
+    /// Empties what woke us, so that it does not wake us again.
+    fn digest(&mut self) {
+        let mut events = [0u8; 4096];
+        while rustix::io::read(&self.watch, &mut events).is_ok_and(|length| length > 0) {}
+        while let Some(observer) = &self.observer {
+            match observer.try_receive() {
+                Ok(Some(Frame::Exit(code))) => {
+                    if let Some(last) = &mut self.last {
+                        (last.status, last.exit_code, last.process) = (Status::Exited, code, None);
+                    }
+                    self.observer = None;
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => self.observer = None,
+                Err(_) => break,
+            }
+        }
+        if let Some((_, pidfd)) = &mut self.process
+            && pidfd.as_ref().is_some_and(has_ended)
+        {
+            *pidfd = None;
+        }
+    }
+
+    /// The last state of a container that was removed, if its supervisor told how it ended.
+    fn after_removal(&mut self) -> Option<ContainerState> {
+        // The removal comes before the telling.
+        while let Some(observer) = &self.observer
+            && self.last.as_ref().is_some_and(is_active)
+            && let Ok(Some(frame)) = observer.receive()
+        {
+            if let (Frame::Exit(code), Some(last)) = (frame, &mut self.last) {
+                (last.status, last.exit_code, last.process) = (Status::Exited, code, None);
+            }
+        }
+        self.last.take().filter(|last| !is_active(last))
+    }
+}
+
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(1))
+}
+
+/// Readable when the state is replaced or the container is removed.
+fn watch(store: &Store, id: &ContainerId) -> Result<OwnedFd> {
+    let folder = store.containers().folder(id);
+    if !store.containers().exists(id) {
+        // The store's own words for it.
+        store.containers().state(id)?;
+    }
+    let watch =
+        inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).context("watch", &folder)?;
+    let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::MOVE_SELF | inotify::WatchFlags::DELETE_SELF;
+    inotify::add_watch(&watch, &folder, events).context("watch", &folder)?;
+    Ok(watch)
+}
