@@ -28,6 +28,8 @@ pub mod firewall;
 pub mod heal;
 pub mod host;
 pub mod lease;
+mod netlink;
+pub mod netns;
 pub mod network;
 pub mod nft;
 pub mod port;
