@@ -1,20 +1,34 @@
 //! A container's place in its networks: address, record, link, route.
+//!
+//! Three requests make a link: one on the host (both ends, straight in their namespaces), two inside (number of the
+//! interface; then addresses, up and routes at once).
 
-use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::{Host, Result};
-use crate::base::id::{ContainerId, NetworkId};
-use crate::model::container::ContainerSpec;
-use crate::model::network::{Endpoint, NetworkRecord};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{InfoBridgePort, InfoData, InfoPortData, InfoPortKind, InfoVeth, LinkMessage};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+use super::network::{check_interface_name, no_link_local_address};
+use super::rtnl::{self, Existing, Step, address_message};
+use super::{Error, Host, Result, lease, netns};
+use crate::base::id::{ContainerId, NetworkId, random_hex};
+use crate::model::container::{ContainerSpec, NetworkMode};
+use crate::model::network::{Attachment, Endpoint, NetworkRecord, Subnet};
+
+/// Kernel parameters of a container's namespace that Docker sets, too: everybody may ping and bind low ports.
+const PARAMETERS: [(&str, &str); 2] =
+    [("ipv4/ping_group_range", "0 2147483647"), ("ipv4/ip_unprivileged_port_start", "0")];
 
 /// Connects a container that has not started yet: leases addresses, writes the endpoint records to the run
-/// folder, makes the links in `netns` with addresses and routes, brings up `lo`, sets the `net.*` sysctls.
+/// folder, makes the links in `netns` with addresses and routes, brings up `lo`.
 ///
 /// Returns one endpoint an attachment, in the same order; none for the modes `None` (only `lo` is brought up),
 /// `Host` and `Container` (nothing is done). `networks` holds at least the records of its attachments, each
 /// already ensured. `reserved` are the fixed addresses of other containers' specs in these networks (stopped
-/// ones too), which are never leased. On error nothing stays behind.
+/// ones too), which are never leased. The `net.*` sysctls of the spec are the runtime's work. On error nothing
+/// stays behind.
 /// Errors: `AddressInUse`, `NoFreeAddress`, `FixedAddress`, `InterfaceName`, `Invalid`, `Link`.
 pub fn connect(
     host: &Host,
@@ -23,8 +37,45 @@ pub fn connect(
     netns: BorrowedFd<'_>,
     reserved: &[(NetworkId, IpAddr)],
 ) -> Result<Vec<Endpoint>> {
-    let _ = (host, networks, spec, netns, reserved);
-    todo!()
+    let attachments = match &spec.network {
+        NetworkMode::Networks { attachments } => attachments.as_slice(),
+        NetworkMode::None => &[],
+        NetworkMode::Host | NetworkMode::Container { .. } => return Ok(Vec::new()),
+    };
+    let plans = plan(networks, attachments)?;
+    let mut inside = netns::inside(netns, || -> Result<rtnl::Socket> {
+        let mut socket = rtnl::Socket::open()?;
+        let up = LinkUnspec::new_with_name("lo").up().build();
+        socket.execute("lo", vec![change("switch on", up)])?;
+        for (name, value) in PARAMETERS {
+            // Kernels may be built without one; a program that needs it will say so.
+            drop(std::fs::write(format!("/proc/sys/net/{name}"), value));
+        }
+        Ok(socket)
+    })??;
+    let mut endpoints = Vec::with_capacity(plans.len());
+    let mut linked = 0;
+    let result = (|| {
+        for plan in &plans {
+            endpoints.push(lease_addresses(host, plan, spec, reserved)?);
+        }
+        let store = host.store()?;
+        for endpoint in &endpoints {
+            store.endpoints().put(endpoint)?;
+        }
+        for (plan, endpoint) in plans.iter().zip(&endpoints) {
+            linked += 1;
+            make_link(host, plan.network, endpoint, netns, &mut inside)?;
+        }
+        Ok(())
+    })();
+    match result {
+        Ok(()) => Ok(endpoints),
+        Err(error) => {
+            undo(host, &endpoints, linked);
+            Err(error)
+        }
+    }
 }
 
 /// Removes a container's records and leases from these networks. Its links die with its namespace.
@@ -33,8 +84,280 @@ pub fn disconnect<'a>(
     container: &ContainerId,
     networks: impl IntoIterator<Item = &'a NetworkId>,
 ) -> Result<()> {
+    let store = host.store()?;
+    let mut first_error = Ok(());
     for network in networks {
-        let _ = (host, container, network);
+        let result = (|| {
+            let Some(endpoint) = store.endpoints().get(network, container)? else { return Ok(()) };
+            store.endpoints().remove(network, container)?;
+            lease::release(host, network, container, &addresses(&endpoint))
+        })();
+        first_error = first_error.and(result);
     }
-    todo!()
+    first_error
+}
+
+fn addresses(endpoint: &Endpoint) -> Vec<IpAddr> {
+    let ipv4 = endpoint.ipv4.map(|(address, _)| IpAddr::from(address));
+    let ipv6 = endpoint.ipv6.map(|(address, _)| IpAddr::from(address));
+    ipv4.into_iter().chain(ipv6).collect()
+}
+
+/// Takes back what a failed [`connect`] made. Its error is the one to report: those here are dropped, and what
+/// stays is taken over or healed.
+fn undo(host: &Host, endpoints: &[Endpoint], linked: usize) {
+    for endpoint in &endpoints[..linked.min(endpoints.len())] {
+        let message = RouteNetlinkMessage::DelLink(LinkUnspec::new_with_name(&endpoint.host_link).build());
+        let step = Step { what: "remove link", message, existing: Existing::Change };
+        drop(host.links().and_then(|mut links| links.execute(&endpoint.host_link, vec![step])));
+    }
+    for endpoint in endpoints {
+        drop(host.store().map(|store| store.endpoints().remove(&endpoint.network, &endpoint.container)));
+        drop(lease::release(host, &endpoint.network, &endpoint.container, &addresses(endpoint)));
+    }
+}
+
+/// What an attachment becomes.
+struct Plan<'a> {
+    attachment: &'a Attachment,
+    network: &'a NetworkRecord,
+    interface: String,
+    default_route: bool,
+}
+
+fn plan<'a>(networks: &'a [NetworkRecord], attachments: &'a [Attachment]) -> Result<Vec<Plan<'a>>> {
+    let mut plans: Vec<Plan<'a>> = Vec::with_capacity(attachments.len());
+    for attachment in attachments {
+        let network = networks
+            .iter()
+            .find(|network| network.id == attachment.network)
+            .ok_or_else(|| Error::UnknownNetwork { network: attachment.network_name.clone() })?;
+        if let Some(name) = &attachment.interface {
+            check_interface_name(name, &network.name)?;
+            if plans.iter().any(|plan| plan.interface == *name) {
+                let reason = "is that of another network, too";
+                return Err(Error::InterfaceName { name: name.clone(), network: network.name.clone(), reason });
+            }
+        }
+        let interface = attachment.interface.clone().unwrap_or_default();
+        plans.push(Plan { attachment, network, interface, default_route: false });
+    }
+    // eth0 and on, past the names that were wished.
+    let mut number = 0;
+    for index in 0..plans.len() {
+        while plans[index].interface.is_empty() {
+            let name = format!("eth{number}");
+            number += 1;
+            if plans.iter().all(|plan| plan.interface != name) {
+                plans[index].interface = name;
+            }
+        }
+    }
+    // The highest priority wins, then what speaks more families, then the name (moby, sandbox.go, `Less`).
+    let best = plans.iter().enumerate().filter(|(_, plan)| !plan.network.internal).min_by_key(|(_, plan)| {
+        let families = plan.network.subnets.len();
+        (std::cmp::Reverse(plan.attachment.gateway_priority), std::cmp::Reverse(families), plan.network.name.as_str())
+    });
+    if let Some(index) = best.map(|(index, _)| index) {
+        plans[index].default_route = true;
+    }
+    Ok(plans)
+}
+
+fn lease_addresses(
+    host: &Host,
+    plan: &Plan<'_>,
+    spec: &ContainerSpec,
+    reserved: &[(NetworkId, IpAddr)],
+) -> Result<Endpoint> {
+    let (attachment, network) = (plan.attachment, plan.network);
+    let link = format!("wh-{}", random_hex(6));
+    let tenant = lease::Tenant { container: &spec.id, name: &spec.name, link: &link };
+    let subnet = |ipv4: bool| network.subnets.iter().find(|subnet| subnet.address.is_ipv4() == ipv4);
+    let mut endpoint = Endpoint {
+        container: spec.id.clone(),
+        network: network.id.clone(),
+        network_name: network.name.clone(),
+        names: names(spec, attachment),
+        interface: plan.interface.clone(),
+        ipv4: None,
+        ipv6: None,
+        gateways: Vec::new(),
+        default_route: plan.default_route,
+        mac: String::new(),
+        host_link: link.clone(),
+    };
+    let take = |subnet: Option<&Subnet>, fixed: Option<IpAddr>| match (subnet, fixed) {
+        (Some(subnet), fixed) => {
+            Ok(Some((lease::take(host, network, subnet, &tenant, fixed, reserved)?, subnet.prefix, subnet.gateway)))
+        }
+        (None, Some(address)) => Err(Error::FixedAddress {
+            address,
+            network: network.name.clone(),
+            reason: "it has no subnet of that family",
+        }),
+        (None, None) => Ok(None),
+    };
+    let result = (|| {
+        if let Some((IpAddr::V4(address), prefix, gateway)) = take(subnet(true), attachment.ipv4.map(IpAddr::from))? {
+            endpoint.ipv4 = Some((address, prefix));
+            endpoint.gateways.push(gateway);
+        }
+        if let Some((IpAddr::V6(address), prefix, gateway)) = take(subnet(false), attachment.ipv6.map(IpAddr::from))? {
+            endpoint.ipv6 = Some((address, prefix));
+            endpoint.gateways.push(gateway);
+        }
+        let mac = mac_of(attachment, &endpoint)?;
+        endpoint.mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+        Ok(())
+    })();
+    if network.internal {
+        endpoint.gateways.clear();
+    }
+    match result {
+        Ok(()) => Ok(endpoint),
+        Err(error) => {
+            undo(host, &[endpoint], 0);
+            Err(error)
+        }
+    }
+}
+
+/// Container name, short id, aliases and host name, each once.
+fn names(spec: &ContainerSpec, attachment: &Attachment) -> Vec<String> {
+    let mut names = vec![spec.name.clone()];
+    let others = attachment.aliases.iter().map(String::as_str).chain([spec.id.short(), spec.hostname.as_str()]);
+    for name in others {
+        if !name.is_empty() && !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+/// The wished MAC address, else one derived from the IP address: who gets an address again gets the same MAC, so
+/// that no neighbour's cache is wrong.
+fn mac_of(attachment: &Attachment, endpoint: &Endpoint) -> Result<[u8; 6]> {
+    if let Some(text) = &attachment.mac {
+        let invalid = |reason| Error::Invalid { what: "mac address", text: text.clone(), reason };
+        let mut mac = [0u8; 6];
+        let parts: Vec<&str> = text.split([':', '-']).collect();
+        if parts.len() != mac.len() {
+            return Err(invalid("it must look like 02:42:ac:11:00:02"));
+        }
+        for (byte, part) in mac.iter_mut().zip(parts) {
+            *byte = u8::from_str_radix(part, 16).map_err(|_| invalid("it must look like 02:42:ac:11:00:02"))?;
+        }
+        if mac[0] & 1 == 1 || mac == [0; 6] {
+            return Err(invalid("it is a group address or zero"));
+        }
+        return Ok(mac);
+    }
+    Ok(match (endpoint.ipv4, endpoint.ipv6) {
+        (Some((address, _)), _) => {
+            let [a, b, c, d] = address.octets();
+            [0x02, 0x42, a, b, c, d]
+        }
+        (None, Some((address, _))) => {
+            let octets = address.octets();
+            [0x02, 0x43, octets[12], octets[13], octets[14], octets[15]]
+        }
+        (None, None) => {
+            let random = random_hex(4);
+            let byte = |place: usize| u8::from_str_radix(&random[place * 2..place * 2 + 2], 16).unwrap_or(0);
+            [0x02, 0x44, byte(0), byte(1), byte(2), byte(3)]
+        }
+    })
+}
+
+fn change(what: &'static str, message: LinkMessage) -> Step {
+    Step { what, message: RouteNetlinkMessage::NewLink(message), existing: Existing::Change }
+}
+
+/// Makes the pair of links, then addresses and routes inside.
+fn make_link(
+    host: &Host,
+    network: &NetworkRecord,
+    endpoint: &Endpoint,
+    netns: BorrowedFd<'_>,
+    inside: &mut rtnl::Socket,
+) -> Result<()> {
+    let mut links = host.links()?;
+    let bridge = links.link(&network.bridge)?.ok_or_else(|| Error::Link {
+        operation: format!("connect to bridge `{}`", network.bridge),
+        source: std::io::Error::from_raw_os_error(libc::ENODEV),
+    })?;
+    let mac = endpoint.mac.split(':').filter_map(|part| u8::from_str_radix(part, 16).ok()).collect::<Vec<u8>>();
+    // The peer cannot be made up: its other half does not exist yet (ENOTCONN).
+    let peer = LinkMessageBuilder::<LinkUnspec>::new()
+        .name(endpoint.interface.as_str())
+        .address(mac)
+        .mtu(network.mtu)
+        .setns_by_fd(netns.as_raw_fd())
+        .build();
+    let pair = LinkVeth::new(&endpoint.host_link, &endpoint.interface)
+        .mtu(network.mtu)
+        .controller(bridge.index)
+        .link_group(network.link_group)
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+        .build();
+    // A container may reach its own published port: the bridge must send the packet back where it came from.
+    let named = || LinkUnspec::new_with_name(&endpoint.host_link);
+    let hairpin = named()
+        .up()
+        .set_port_kind(InfoPortKind::Bridge)
+        .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]))
+        .build();
+    links.execute(
+        &endpoint.host_link,
+        vec![
+            Step { what: "create link", message: RouteNetlinkMessage::NewLink(pair), existing: Existing::Refuse },
+            no_link_local_address(named()),
+            change("switch on", hairpin),
+        ],
+    )?;
+    furnish(endpoint, inside)?;
+    // Asking makes the kernel bring up the carrier now instead of within a second.
+    links.link(&endpoint.host_link)?;
+    links.link(&network.bridge)?;
+    Ok(())
+}
+
+fn furnish(endpoint: &Endpoint, inside: &mut rtnl::Socket) -> Result<()> {
+    let link = inside.link(&endpoint.interface)?.ok_or_else(|| Error::Link {
+        operation: format!("find `{}` inside", endpoint.interface),
+        source: std::io::Error::from_raw_os_error(libc::ENODEV),
+    })?;
+    let mut steps = Vec::with_capacity(6);
+    steps.push(no_link_local_address(LinkUnspec::new_with_index(link.index)));
+    let mut address = |address: IpAddr, prefix| {
+        steps.push(Step {
+            what: "give the address to",
+            message: RouteNetlinkMessage::NewAddress(address_message(link.index, address, prefix)),
+            existing: Existing::Refuse,
+        });
+    };
+    if let Some((ipv4, prefix)) = endpoint.ipv4 {
+        address(ipv4.into(), prefix);
+    }
+    if let Some((ipv6, prefix)) = endpoint.ipv6 {
+        address(ipv6.into(), prefix);
+    }
+    steps.push(change("switch on", LinkUnspec::new_with_index(link.index).up().build()));
+    for gateway in endpoint.gateways.iter().filter(|_| endpoint.default_route) {
+        let route = match gateway {
+            IpAddr::V4(gateway) => {
+                RouteMessageBuilder::<Ipv4Addr>::new().gateway(*gateway).output_interface(link.index).build()
+            }
+            IpAddr::V6(gateway) => {
+                RouteMessageBuilder::<Ipv6Addr>::new().gateway(*gateway).output_interface(link.index).build()
+            }
+        };
+        steps.push(Step {
+            what: "set the default route of",
+            message: RouteNetlinkMessage::NewRoute(route),
+            existing: Existing::Refuse,
+        });
+    }
+    inside.execute(&endpoint.interface, steps)
 }

@@ -36,6 +36,9 @@ pub enum Error {
     /// A file of the run folder or of /proc/sys.
     #[error(transparent)]
     File(#[from] fs::Error),
+    /// A record of the store.
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
     /// Text that should be an address or a range.
     #[error("`{text}` is not {expected}")]
     InvalidAddress {
@@ -148,6 +151,7 @@ impl Explain for Error {
             }
             Self::FixedAddress { .. } => Some("give the network a `subnet` under `ipam`".into()),
             Self::File(error) => error.hint(),
+            Self::Store(error) => error.hint(),
             Self::Link { source, .. } | Self::Firewall { source, .. } => match source.raw_os_error() {
                 Some(libc::EPERM | libc::EACCES) => Some("run as root (sudo)".into()),
                 Some(libc::EXFULL) => Some("a bridge takes at most 1023 containers: use another network".into()),

@@ -28,10 +28,7 @@ pub struct EtcFiles {
 /// Errors: `Invalid` for an extra host that is not `name:address` or `name=address`.
 pub fn etc_files(spec: &ContainerSpec, endpoints: &[Endpoint]) -> Result<EtcFiles> {
     let embedded = !endpoints.is_empty();
-    Ok(EtcFiles {
-        hosts: hosts(spec, endpoints)?,
-        resolv_conf: resolv_conf(spec, &ResolvConf::of_host(), embedded),
-    })
+    Ok(EtcFiles { hosts: hosts(spec, endpoints)?, resolv_conf: resolv_conf(spec, &ResolvConf::of_host(), embedded) })
 }
 
 fn hosts(spec: &ContainerSpec, endpoints: &[Endpoint]) -> Result<String> {

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use super::{Result, nft, rtnl};
 use crate::base::id::Digest;
 use crate::base::paths::Paths;
+use crate::store::Store;
 
 /// The host's network as one wharf root uses it: two netlink sockets, the name of its table, its run folder.
 ///
 /// The sockets belong to the network namespace in which they are first used and are opened then. A value is
 /// cheap and must not be shared between processes: make a new one after a fork.
 pub struct Host {
+    paths: Paths,
     table: String,
     run: PathBuf,
     links: RefCell<Option<rtnl::Socket>>,
@@ -22,6 +24,7 @@ impl Host {
     /// The host's network for the wharf root at `paths`.
     pub fn new(paths: &Paths) -> Self {
         Self {
+            paths: paths.clone(),
             table: table_name(paths),
             run: paths.run.join("net"),
             links: RefCell::new(None),
@@ -37,6 +40,10 @@ impl Host {
     /// The folder of endpoint records and leases: one folder a network in it, named by its id.
     pub fn run_folder(&self) -> &Path {
         &self.run
+    }
+
+    pub(super) fn store(&self) -> Result<Store> {
+        Ok(Store::open(&self.paths)?)
     }
 
     pub(super) fn links(&self) -> Result<RefMut<'_, rtnl::Socket>> {

@@ -38,3 +38,8 @@ pub mod subnet;
 
 pub use error::{Error, Result};
 pub use host::Host;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -51,12 +51,7 @@ pub(super) struct Socket {
 impl Socket {
     /// Opens a socket in the calling thread's network namespace. No protocol is `NETLINK_ROUTE`, whose number is 0.
     pub(super) fn open(protocol: Option<Protocol>) -> io::Result<Self> {
-        let fd = rustix::net::socket_with(
-            AddressFamily::NETLINK,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC,
-            protocol,
-        )?;
+        let fd = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         Ok(Self { fd, buffer: Vec::new() })
     }
 

@@ -36,6 +36,8 @@ pub(super) enum Existing {
     Replace,
     /// The message does not make objects.
     Change,
+    /// Nor does this one, and a kernel without IPv6 may refuse it.
+    ChangeIpv6,
 }
 
 /// One message of a batch.
@@ -76,7 +78,7 @@ impl Socket {
                 Existing::Refuse => CREATE | EXCLUSIVE,
                 Existing::Accept => CREATE | EXCLUSIVE,
                 Existing::Replace => CREATE | REPLACE,
-                Existing::Change => 0,
+                Existing::Change | Existing::ChangeIpv6 => 0,
             };
             outline.push((step.what, step.existing));
             self.append(&mut request, step.message, flags | ACK);
@@ -85,8 +87,11 @@ impl Socket {
         let talked = self.socket.talk(&request, |answer| {
             if let Answer::Result(sequence, Some(error)) = answer {
                 let index = sequence.wrapping_sub(first) as usize;
-                let accepted = outline.get(index).is_some_and(|(_, existing)| *existing == Existing::Accept)
-                    && error.raw_os_error() == Some(libc::EEXIST);
+                let accepted = match outline.get(index) {
+                    Some((_, Existing::Accept)) => error.raw_os_error() == Some(libc::EEXIST),
+                    Some((_, Existing::ChangeIpv6)) => error.raw_os_error() == Some(libc::EAFNOSUPPORT),
+                    _ => false,
+                };
                 if !accepted && failed.is_none() {
                     failed = Some((index, error));
                 }
@@ -220,9 +225,7 @@ pub(super) fn address_message(link: u32, address: IpAddr, prefix: u8) -> Address
             let mut message =
                 AddressMessageBuilder::<std::net::Ipv6Addr>::new().index(link).address(address, prefix).build();
             message.header.flags |= AddressHeaderFlags::Nodad;
-            message
-                .attributes
-                .push(rtnetlink::packet_route::address::AddressAttribute::Flags(AddressFlags::Nodad));
+            message.attributes.push(rtnetlink::packet_route::address::AddressAttribute::Flags(AddressFlags::Nodad));
             message
         }
     }

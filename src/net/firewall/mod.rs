@@ -31,7 +31,7 @@ pub struct Contents {
 }
 
 /// Elements that go into one batch: a request must fit the socket's send buffer (208 KiB by default).
-const BATCH_ELEMENTS: usize = 400;
+pub(super) const BATCH_ELEMENTS: usize = 400;
 
 /// Makes sure that the table and its rules are there; fills it from `contents` when it had to be made (first
 /// use in this boot, `nft flush ruleset`, another version of wharf). About 20 µs when it is there.
@@ -71,8 +71,9 @@ pub fn remove(host: &Host) -> Result<()> {
     batch.delete_table();
     match host.filter()?.commit(batch) {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        other => other
-            .map_err(|source| Error::Firewall { operation: format!("remove table `{}`", host.table()), source }),
+        other => {
+            other.map_err(|source| Error::Firewall { operation: format!("remove table `{}`", host.table()), source })
+        }
     }
 }
 

@@ -110,11 +110,7 @@ fn to_the_host() -> [Expression; 2] {
 
 /// The destination address into the first register: offset 16 of an IPv4 header, 24 of an IPv6 one.
 fn destination(number: u8) -> (Expression, u32) {
-    if number == IPV4 {
-        (Network(16, 4, FIRST), FIRST + 1)
-    } else {
-        (Network(24, 16, FIRST), FIRST + 4)
-    }
+    if number == IPV4 { (Network(16, 4, FIRST), FIRST + 1) } else { (Network(24, 16, FIRST), FIRST + 4) }
 }
 
 /// `iifname @set` or `oifname @set`.

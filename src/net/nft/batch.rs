@@ -9,6 +9,9 @@ use crate::net::netlink::{ACK, APPEND, CREATE, EXCLUSIVE, REQUEST};
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 
+/// nft's number of the type of an interface's name.
+const INTERFACE: u32 = 41;
+
 /// Address family of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -235,6 +238,11 @@ impl Batch {
             }
             // NFTA_SET_ID.
             attributes.number(10, identifier);
+            // For nft's eyes only: a name is in the host's byte order, or `nft list` shows it as empty
+            // (NFTA_SET_USERDATA, NFTNL_UDATA_SET_KEYBYTEORDER, BYTEORDER_HOST_ENDIAN).
+            if let [(INTERFACE, _)] = set.key {
+                attributes.bytes(13, &[0, 4, 1, 0, 0, 0]);
+            }
         });
     }
 

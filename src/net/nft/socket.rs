@@ -53,38 +53,70 @@ impl Socket {
     /// The comment of a table; `None` when there is no such table.
     pub fn table_comment(&mut self, family: Family, table: &str) -> io::Result<Option<String>> {
         let mut comment = None;
-        self.get(Kind::GetTable, 0, family, |request| { request.text(1, table); }, |payload| {
-            let text = attribute(payload, 6).and_then(read_comment).unwrap_or_default();
-            comment = Some(text);
-        })?;
+        self.get(
+            Kind::GetTable,
+            0,
+            family,
+            |request| {
+                request.text(1, table);
+            },
+            |payload| {
+                let text = attribute(payload, 6).and_then(read_comment).unwrap_or_default();
+                comment = Some(text);
+            },
+        )?;
         Ok(comment)
     }
 
     /// Whether a table has this chain.
     pub fn has_chain(&mut self, family: Family, table: &str, chain: &str) -> io::Result<bool> {
         let mut found = false;
-        self.get(Kind::GetChain, 0, family, |request| { request.text(1, table).text(3, chain); }, |_| found = true)?;
+        self.get(
+            Kind::GetChain,
+            0,
+            family,
+            |request| {
+                request.text(1, table).text(3, chain);
+            },
+            |_| found = true,
+        )?;
         Ok(found)
     }
 
     /// The comments of a chain's rules.
     pub fn rule_comments(&mut self, family: Family, table: &str, chain: &str) -> io::Result<Vec<String>> {
         let mut comments = Vec::new();
-        self.get(Kind::GetRule, DUMP, family, |request| { request.text(1, table).text(2, chain); }, |payload| {
-            // The kernel may list other chains when it is an old one: their rules are not ours.
-            if attribute(payload, 2).is_some_and(|name| name.strip_suffix(&[0]) == Some(chain.as_bytes())) {
-                comments.extend(attribute(payload, 7).and_then(read_comment));
-            }
-        })?;
+        self.get(
+            Kind::GetRule,
+            DUMP,
+            family,
+            |request| {
+                request.text(1, table).text(2, chain);
+            },
+            |payload| {
+                // The kernel may list other chains when it is an old one: their rules are not ours.
+                if attribute(payload, 2).is_some_and(|name| name.strip_suffix(&[0]) == Some(chain.as_bytes())) {
+                    comments.extend(attribute(payload, 7).and_then(read_comment));
+                }
+            },
+        )?;
         Ok(comments)
     }
 
     /// All elements of a set; none when there is no such set.
     pub fn elements(&mut self, family: Family, table: &str, set: &str) -> io::Result<Vec<FoundElement>> {
         let mut found = Vec::new();
-        self.get(Kind::GetElement, DUMP, family, |request| { request.text(1, table).text(2, set); }, |payload| {
-            read_elements(payload, &mut found);
-        })?;
+        self.get(
+            Kind::GetElement,
+            DUMP,
+            family,
+            |request| {
+                request.text(1, table).text(2, set);
+            },
+            |payload| {
+                read_elements(payload, &mut found);
+            },
+        )?;
         Ok(found)
     }
 
@@ -92,9 +124,15 @@ impl Socket {
     pub fn element(&mut self, family: Family, table: &str, wanted: &Element) -> io::Result<Option<FoundElement>> {
         let mut found = Vec::new();
         let key_only = Element { value: None, comment: String::new(), ..wanted.clone() };
-        self.get(Kind::GetElement, 0, family, |request| write_element(request, table, &key_only), |payload| {
-            read_elements(payload, &mut found);
-        })?;
+        self.get(
+            Kind::GetElement,
+            0,
+            family,
+            |request| write_element(request, table, &key_only),
+            |payload| {
+                read_elements(payload, &mut found);
+            },
+        )?;
         Ok(found.into_iter().next())
     }
 

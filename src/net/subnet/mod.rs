@@ -94,11 +94,8 @@ fn check(config: &IpamConfig, range: Range, taken: &Taken, chosen: bool) -> Resu
         Ok(inside(what, plain)?.first())
     };
     let pool = config.ip_range.as_deref().map(|text| inside("ip_range", text)).transpose()?;
-    let reserved = config
-        .aux_addresses
-        .values()
-        .map(|text| address("aux_address", text))
-        .collect::<Result<Vec<_>>>()?;
+    let reserved =
+        config.aux_addresses.values().map(|text| address("aux_address", text)).collect::<Result<Vec<_>>>()?;
     let gateway = match &config.gateway {
         Some(text) => address("gateway", text)?,
         None => first_free(range, &reserved).ok_or_else(|| Error::NoFreeSubnet {

@@ -167,7 +167,10 @@ mod tests {
     fn a_range_is_cut_in_order() {
         let cut: Vec<String> = range("10.1.0.0/22").cut(24).map(|part| part.to_string()).collect();
         assert_eq!(cut, ["10.1.0.0/24", "10.1.1.0/24", "10.1.2.0/24", "10.1.3.0/24"]);
-        assert_eq!(range("fd00::/48").cut(64).nth(65_535).map(|last| last.to_string()).as_deref(), Some("fd00:0:0:ffff::/64"));
+        assert_eq!(
+            range("fd00::/48").cut(64).nth(65_535).map(|last| last.to_string()).as_deref(),
+            Some("fd00:0:0:ffff::/64")
+        );
         assert_eq!(range("10.1.0.0/22").cut(24).count(), 4);
         assert_eq!(range("10.1.0.0/24").nth(256), None);
         assert_eq!(range("10.1.0.0/24").nth(255).map(|last| last.to_string()).as_deref(), Some("10.1.0.255"));

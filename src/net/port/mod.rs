@@ -1,0 +1,206 @@
+//! Published ports: a reservation on the host and one element in a map of the packet filter.
+//!
+//! The reservation is a socket that is bound (and for TCP listens) but never accepts: a filter drops what comes for
+//! it, and nothing does, since the packet filter sends connections on to the container before they get to a socket.
+//! It keeps others from taking the port, and makes ours fail with the reason when somebody has it already.
+//!
+//! Not done: [::1] of a container without IPv6 (nothing listens there: clients go on to 127.0.0.1 at once), SCTP
+//! reservations where the kernel has no SCTP.
+
+mod holder;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+
+use super::firewall::{self, elements};
+use super::{Error, Host, Result};
+use crate::model::container::{PortBinding, Protocol, PublishedPort};
+use crate::model::network::Endpoint;
+
+/// Ports that are reachable, and the sockets that keep others from taking them.
+#[derive(Debug)]
+pub struct Publication {
+    /// The ports with the host addresses and ports that were chosen.
+    pub ports: Vec<PublishedPort>,
+    /// Held by the supervisor while the container lives; nothing is ever accepted or read from them.
+    pub reservations: Vec<OwnedFd>,
+}
+
+/// How often a free port is asked for that must be free for IPv6, too.
+const FREE_PORT_TRIES: usize = 32;
+
+/// Publishes ports of a container with these endpoints: reserves each on the host, then directs it inside.
+///
+/// A container that is only in internal networks is reachable on 127.0.0.1 alone. Without any endpoint nothing
+/// is published. On error nothing stays behind.
+/// Errors: `PortInUse` names the address and, where it can be found, the process that holds it.
+pub fn publish(host: &Host, wished: &[PortBinding], endpoints: &[Endpoint]) -> Result<Publication> {
+    let mut publication = Publication { ports: Vec::new(), reservations: Vec::new() };
+    let Some(target) = elements::target(endpoints) else { return Ok(publication) };
+    for binding in wished {
+        let addresses = host_addresses(binding, target)?;
+        if addresses.is_empty() {
+            continue;
+        }
+        let (port, sockets) = reserve_any(binding, &addresses)?;
+        publication.reservations.extend(sockets);
+        publication.ports.extend(addresses.iter().map(|address| PublishedPort {
+            host_ip: *address,
+            host_port: port,
+            container_port: binding.container_port,
+            protocol: binding.protocol,
+        }));
+    }
+    let wanted: Vec<_> = publication.ports.iter().flat_map(|port| elements::of_port(port, endpoints)).collect();
+    for part in wanted.chunks(firewall::BATCH_ELEMENTS) {
+        if let Err(error) = firewall::add(host, part) {
+            // The first error is the one to report.
+            drop(unpublish(host, &publication.ports, endpoints));
+            return Err(error);
+        }
+    }
+    Ok(publication)
+}
+
+/// Reserves ports again that are published already: for a supervisor that takes over from a dead one.
+pub fn reserve_again(published: &[PublishedPort]) -> Result<Vec<OwnedFd>> {
+    let mut reservations = Vec::with_capacity(published.len());
+    for port in published {
+        let address = SocketAddr::new(port.host_ip, port.host_port);
+        match reserve(address, port.protocol) {
+            Ok((socket, _)) => reservations.extend(socket),
+            Err(errno) => return Err(in_use(port.host_ip, &port.host_port.to_string(), port.protocol, errno)),
+        }
+    }
+    Ok(reservations)
+}
+
+/// Takes back what [`publish`] directed inside. To be called before the reservations are closed; what is gone
+/// already is fine, and what another container has taken meanwhile stays.
+pub fn unpublish(host: &Host, published: &[PublishedPort], endpoints: &[Endpoint]) -> Result<()> {
+    let unwanted: Vec<_> = published.iter().flat_map(|port| elements::of_port(port, endpoints)).collect();
+    firewall::delete(host, &unwanted)
+}
+
+/// The host addresses of a wish: every one of the container's families, or the one that was named.
+fn host_addresses(binding: &PortBinding, target: &Endpoint) -> Result<Vec<IpAddr>> {
+    let internal = target.gateways.is_empty();
+    let any4 = if internal { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+    let mut addresses = Vec::with_capacity(2);
+    match binding.host_ip {
+        None => {
+            addresses.extend(target.ipv4.map(|_| IpAddr::V4(any4)));
+            addresses.extend(target.ipv6.filter(|_| !internal).map(|_| IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+        }
+        // From elsewhere nothing gets into an internal network.
+        Some(address) if internal && !address.is_loopback() && !address.is_unspecified() => {}
+        Some(IpAddr::V4(address)) if target.ipv4.is_some() => {
+            addresses.push(if address.is_unspecified() { any4 } else { address }.into());
+        }
+        Some(IpAddr::V6(address)) if target.ipv6.is_some() && !address.is_loopback() => addresses.push(address.into()),
+        // `[::]` for a container with IPv4 only: what it can have of it.
+        Some(address) if address.is_unspecified() && target.ipv4.is_some() => addresses.push(any4.into()),
+        Some(address) => {
+            return Err(Error::Invalid {
+                what: "host address",
+                text: address.to_string(),
+                reason: "the container has no address of that family to lead to",
+            });
+        }
+    }
+    Ok(addresses)
+}
+
+/// Reserves one port on all of these addresses: the wished one, the first free one of a range, or any.
+fn reserve_any(binding: &PortBinding, addresses: &[IpAddr]) -> Result<(u16, Vec<OwnedFd>)> {
+    let protocol = binding.protocol;
+    let Some((first, last)) = binding.host_port else {
+        let mut refused = None;
+        for _ in 0..FREE_PORT_TRIES {
+            match reserve_all(0, addresses, protocol) {
+                Ok(reserved) => return Ok(reserved),
+                Err(error) => refused = Some(error),
+            }
+        }
+        let (address, errno) = refused.unwrap_or((IpAddr::V4(Ipv4Addr::UNSPECIFIED), Errno::ADDRINUSE));
+        return Err(in_use(address, "any", protocol, errno));
+    };
+    let mut refused = None;
+    for port in first..=last {
+        match reserve_all(port, addresses, protocol) {
+            Ok(reserved) => return Ok(reserved),
+            Err(error) => refused = Some(error),
+        }
+    }
+    let (address, errno) = refused.unwrap_or((IpAddr::V4(Ipv4Addr::UNSPECIFIED), Errno::INVAL));
+    let text = if first == last { first.to_string() } else { format!("{first}-{last}") };
+    Err(in_use(address, &text, protocol, errno))
+}
+
+fn reserve_all(
+    wished: u16,
+    addresses: &[IpAddr],
+    protocol: Protocol,
+) -> std::result::Result<(u16, Vec<OwnedFd>), (IpAddr, Errno)> {
+    let mut port = wished;
+    let mut sockets = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let (socket, bound) = reserve(SocketAddr::new(*address, port), protocol).map_err(|errno| (*address, errno))?;
+        sockets.extend(socket);
+        port = bound;
+    }
+    Ok((port, sockets))
+}
+
+/// Binds one address; returns the socket and its port. No socket where the kernel does not know the protocol.
+fn reserve(address: SocketAddr, protocol: Protocol) -> std::result::Result<(Option<OwnedFd>, u16), Errno> {
+    let (kind, number) = match protocol {
+        Protocol::Tcp => (SocketType::STREAM, ipproto::TCP),
+        Protocol::Udp => (SocketType::DGRAM, ipproto::UDP),
+        Protocol::Sctp => (SocketType::STREAM, ipproto::SCTP),
+    };
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = match rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, Some(number)) {
+        Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT) if protocol == Protocol::Sctp && address.port() != 0 => {
+            return Ok((None, address.port()));
+        }
+        other => other?,
+    };
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    if protocol == Protocol::Tcp {
+        // A former server's connections in TIME_WAIT do not matter; a listening one still does.
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+    }
+    crate::sys::socket::drop_everything(socket.as_fd())
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    rustix::net::bind(&socket, &address)?;
+    if protocol != Protocol::Udp {
+        rustix::net::listen(&socket, 1)?;
+    }
+    let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?).map_err(|_| Errno::AFNOSUPPORT)?;
+    Ok((Some(socket), bound.port()))
+}
+
+fn in_use(address: IpAddr, port: &str, protocol: Protocol, errno: Errno) -> Error {
+    let reason = match errno {
+        Errno::ADDRINUSE => "address already in use".to_owned(),
+        Errno::ADDRNOTAVAIL => "the host does not have this address".to_owned(),
+        other => std::io::Error::from(other).to_string(),
+    };
+    let number = port.parse().ok().filter(|_| errno == Errno::ADDRINUSE);
+    Error::PortInUse {
+        address: match address {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        },
+        port: port.to_owned(),
+        protocol,
+        reason,
+        holder: number.and_then(|port| holder::find(address, port, protocol)),
+    }
+}
