@@ -23,15 +23,16 @@ demo: tools build
 
 test: tools check
 	@scripts/packages busybox-static curl docker-registry iproute2 mmdebstrap debian-archive-keyring ca-certificates
-	$(if $(SUDO),$(RUNNER)="$(SUDO)") $(CARGO) test --all-targets
+	$(if $(SUDO),$(RUNNER)="$(SUDO)") $(CARGO) test --lib --bins --tests
 	$(if $(SUDO),$(RUNNER)="$(SUDO)") $(CARGO) test --doc
 
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 
-bench: build
-	$(SUDO) benches/run target/release/wharf
+bench: tools
+	@scripts/packages busybox-static
+	$(if $(SUDO),$(RUNNER)="$(SUDO)") $(CARGO) bench --bench budgets
 
 clean:
 	$(CARGO) clean

@@ -1,0 +1,11 @@
+//! Whole projects and containers, through the real program, on this machine.
+//!
+//! Each test has a [`world::World`] of its own: folders, networks and control groups that no other test sees,
+//! and that must be gone without a trace when it ends. They need root, `busybox` (static) and, for
+//! `flask_redis`, the package index of Python.
+
+mod faults;
+mod flask_redis;
+mod project;
+mod run;
+mod world;

@@ -1,0 +1,221 @@
+//! Projects.
+
+use std::time::{Duration, Instant};
+
+use crate::world::{World, eventually, free_port, get};
+
+const SLEEP: &str = "command: [\"sh\", \"-c\", \"trap 'exit 0' TERM; while :; do sleep 1 & wait $$!; done\"]";
+
+#[test]
+fn a_project_comes_up_and_goes_down() {
+    let world = World::new();
+    let port = free_port();
+    world.write("www/index.html", "page\n");
+    world.write(
+        "compose.yaml",
+        &format!(
+            "services:
+  web:
+    image: busybox
+    command: httpd -f -h /www
+    volumes: [\"./www:/www:ro\", \"data:/data\"]
+    ports: [\"{port}:80\"]
+    depends_on: {{db: {{condition: service_healthy}}}}
+  db:
+    image: busybox
+    {SLEEP}
+    healthcheck: {{test: [CMD, test, -e, /etc/passwd], start_interval: 50ms, start_period: 5s}}
+volumes:
+  data:
+"
+        ),
+    );
+    let up = world.wharf(&["up", "-d"]).expect(0);
+    for word in ["Network", "Volume", "Container", "Started"] {
+        assert!(up.stderr.contains(word), "{}", up.stderr);
+    }
+    assert_eq!(eventually("the page", || get(("127.0.0.1", port), "/")), "page\n");
+    let name = world.project_name().to_owned();
+    assert_eq!(world.ok(&["ps", "--services"]), "db\nweb");
+    let address = world.ok(&["exec", "web", "nslookup", "db"]);
+    assert!(address.contains("Name:"), "{address}");
+    assert_eq!(world.ok(&["exec", "web", "wget", "-q", "-O", "-", "http://web/"]), "page");
+    world.ok(&["exec", "web", "sh", "-c", "echo kept > /data/file"]);
+
+    let again = world.wharf(&["up", "-d"]).expect(0);
+    assert!(!again.stderr.contains("Created") && !again.stderr.contains("Started"), "{}", again.stderr);
+
+    world.ok(&["down"]);
+    assert_eq!(world.ok(&["ps", "-aq"]), "");
+    assert_eq!(world.bridges(), Vec::<String>::new());
+    world.expect_no_trace();
+    let volume = format!("{name}_data:/data");
+    assert_eq!(world.ok(&["run", "--rm", "-v", &volume, "busybox", "cat", "/data/file"]), "kept");
+    world.ok(&["down", "-v"]);
+    world.wharf(&["run", "--rm", "-v", &volume, "busybox", "cat", "/data/file"]).expect(1);
+}
+
+#[test]
+fn only_what_changed_is_made_anew() {
+    let world = World::new();
+    let file = |value: &str| {
+        format!(
+            "services:\n  a: {{image: busybox, {SLEEP}, environment: {{X: {value}}}}}\n  b: {{image: busybox, {SLEEP}}}\n"
+        )
+    };
+    let ids = || world.ok(&["ps", "-q", "--no-trunc"]).lines().map(str::to_owned).collect::<Vec<_>>();
+    world.write("compose.yaml", &file("one").replace("command: [", "command: ["));
+    world.ok(&["up", "-d"]);
+    let before = ids();
+    assert_eq!(before.len(), 2);
+    world.write("compose.yaml", &file("two"));
+    world.ok(&["up", "-d"]);
+    let after = ids();
+    assert_eq!(after.len(), 2);
+    assert_eq!(before.iter().filter(|id| after.contains(id)).count(), 1, "{before:?} {after:?}");
+    assert_eq!(world.ok(&["exec", "a", "sh", "-c", "echo $X"]), "two");
+
+    world.write("compose.yaml", &format!("services:\n  a: {{image: busybox, {SLEEP}, environment: {{X: two}}}}\n"));
+    let orphan = world.wharf(&["up", "-d"]).expect(0);
+    assert!(orphan.stderr.contains("orphan"), "{}", orphan.stderr);
+    world.ok(&["up", "-d", "--remove-orphans"]);
+    assert_eq!(ids().len(), 1);
+}
+
+#[test]
+fn replicas_share_a_name_and_scale() {
+    let world = World::new();
+    world.write(
+        "compose.yaml",
+        &format!("services:\n  web: {{image: busybox, {SLEEP}}}\n  client: {{image: busybox, {SLEEP}}}\n"),
+    );
+    world.ok(&["up", "-d", "--scale", "web=3"]);
+    let answer = world.ok(&["exec", "client", "nslookup", "web"]);
+    let addresses: std::collections::BTreeSet<_> = answer
+        .lines()
+        .filter_map(|line| line.strip_prefix("Address"))
+        .filter(|line| !line.contains("127.0.0.11"))
+        .collect();
+    assert_eq!(addresses.len(), 3, "{answer}");
+    world.ok(&["up", "-d", "--scale", "web=1"]);
+    assert_eq!(world.ok(&["ps", "-q", "web"]).lines().count(), 1);
+}
+
+#[test]
+fn waits_are_woken_by_events() {
+    let world = World::new();
+    // Each becomes healthy some 50 ms after its start: six of them one after the other.
+    let mut file = String::from("services:\n");
+    for index in 0..6 {
+        let after = if index == 0 {
+            String::new()
+        } else {
+            format!(", depends_on: {{s{}: {{condition: service_healthy}}}}", index - 1)
+        };
+        file += &format!(
+            "  s{index}: {{image: busybox, init: true, command: [sh, -c, 'sleep 0.05; touch /tmp/ready; exec sleep 1000'], healthcheck: {{test: [CMD, test, -e, /tmp/ready], start_interval: 10ms, start_period: 10s, interval: 30s}}{after}}}\n"
+        );
+    }
+    world.write("compose.yaml", &file);
+    let started = Instant::now();
+    world.ok(&["up", "-d"]);
+    // Compose needs 3 s at least, since it looks every 500 ms. The bound leaves room for a loaded machine.
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_failed_dependency_is_told_with_its_path() {
+    let world = World::new();
+    world.write(
+        "compose.yaml",
+        &format!(
+            "services:
+  web: {{image: busybox, {SLEEP}, depends_on: [api]}}
+  api: {{image: busybox, {SLEEP}, depends_on: {{seed: {{condition: service_completed_successfully}}}}}}
+  seed: {{image: busybox, command: [sh, -c, 'exit 3']}}
+"
+        ),
+    );
+    let failed = world.wharf(&["up", "-d"]).expect(1);
+    assert!(failed.stderr.contains("web -> api -> seed"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("code 3"), "{}", failed.stderr);
+    let states = world.ok(&["ps", "-a", "--format", "{{.Service}} {{.State}}"]);
+    assert!(states.contains("seed exited") && !states.contains("running"), "{states}");
+}
+
+#[test]
+fn attached_up_shows_the_logs_and_returns_codes() {
+    let world = World::new();
+    world.write("compose.yaml", &format!("services:\n  job: {{image: busybox, command: [sh, -c, 'echo working; exit 4']}}\n  web: {{image: busybox, {SLEEP}}}\n"));
+    let answer = world.wharf(&["up", "--exit-code-from", "job"]).expect(4);
+    assert!(answer.stdout.contains("job-1") && answer.stdout.contains("| working"), "{answer:?}");
+    assert!(answer.stdout.contains("exited with code 4"), "{answer:?}");
+    assert_eq!(world.ok(&["ps", "-q"]), "");
+}
+
+#[test]
+fn configs_secrets_and_their_changes() {
+    let world = World::new();
+    world.write("token.txt", "s3cret");
+    let file = format!(
+        "services:
+  app:
+    image: busybox
+    {SLEEP}
+    secrets: [{{source: token, uid: \"1000\", mode: 0400}}]
+    configs: [{{source: greeting, target: /etc/greeting}}]
+secrets: {{token: {{file: ./token.txt}}}}
+configs: {{greeting: {{content: hello}}}}
+"
+    );
+    world.write("compose.yaml", &file);
+    world.ok(&["up", "-d"]);
+    assert_eq!(world.ok(&["exec", "app", "stat", "-c", "%u %a", "/run/secrets/token"]), "1000 400");
+    assert_eq!(world.ok(&["exec", "app", "cat", "/run/secrets/token", "/etc/greeting"]), "s3crethello");
+    world.write("token.txt", "other");
+    world.ok(&["up", "-d"]);
+    assert_eq!(world.ok(&["exec", "app", "cat", "/run/secrets/token"]), "other");
+}
+
+#[test]
+fn a_service_is_built_and_a_rebuild_does_nothing() {
+    let world = World::new();
+    world.write("compose.yaml", "services:\n  app: {build: ., command: [cat, /message]}\n");
+    world.write("Dockerfile", "FROM busybox AS make\nARG WHO=world\nRUN echo \"hello $WHO\" > /message\nFROM busybox\nCOPY --from=make /message /message\n");
+    let first = world.wharf(&["up"]).expect(0);
+    assert!(first.stdout.contains("hello world"), "{first:?}");
+    let id = world.ok(&["images", "-q"]);
+    world.ok(&["build"]);
+    assert_eq!(world.ok(&["images", "-q"]), id);
+    world.write("Dockerfile", "FROM busybox\nRUN false\n");
+    let failed = world.wharf(&["build"]).expect(1);
+    assert!(failed.stderr.contains("Dockerfile:2"), "{}", failed.stderr);
+}
+
+#[test]
+fn two_projects_do_not_see_each_other() {
+    let world = World::new();
+    world.write("compose.yaml", &format!("services:\n  app: {{image: busybox, {SLEEP}}}\n"));
+    world.ok(&["-p", "first", "up", "-d"]);
+    world.ok(&["-p", "second", "up", "-d"]);
+    let address = world.ok(&["-p", "second", "exec", "app", "hostname", "-i"]);
+    let reach = world.wharf(&["-p", "first", "exec", "app", "ping", "-c", "1", "-W", "1", address.trim()]);
+    assert_ne!(reach.code, 0, "{reach:?}");
+    let name = world.wharf(&["-p", "first", "exec", "app", "nslookup", "app"]).expect(0);
+    assert!(!name.stdout.contains(address.trim()), "{name:?}");
+    world.ok(&["-p", "first", "down"]);
+    assert_eq!(world.ok(&["-p", "second", "ps", "-q"]).lines().count(), 1);
+    world.ok(&["-p", "second", "down"]);
+    world.expect_no_trace();
+}
+
+#[test]
+fn a_shared_network_namespace_outlives_a_restart() {
+    let world = World::new();
+    world.write("compose.yaml", &format!("services:\n  main: {{image: busybox, {SLEEP}}}\n  side: {{image: busybox, {SLEEP}, network_mode: \"service:main\"}}\n"));
+    world.ok(&["up", "-d"]);
+    let before = world.ok(&["exec", "side", "hostname", "-i"]);
+    let kill = world.ok(&["exec", "main", "readlink", "/proc/self/ns/net"]);
+    assert_eq!(world.ok(&["exec", "side", "readlink", "/proc/self/ns/net"]), kill);
+    assert!(!before.is_empty());
+}
