@@ -132,6 +132,12 @@ pub enum Mistake {
     /// Our own output could not be written.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
+    /// The connection to a container ended before the container.
+    #[error("the connection to container {container} was lost; it goes on")]
+    ConnectionLost {
+        /// The first digits of its id.
+        container: String,
+    },
     /// `-t` without a terminal.
     #[error("the input device is not a terminal")]
     NoTerminal,
@@ -173,6 +179,7 @@ impl Explain for Mistake {
             Self::AmbiguousId { .. } => Some("give more digits".into()),
             Self::NotRunning { .. } => Some("`wharf up -d` starts it; `wharf ps -a` shows why it ended".into()),
             Self::ContainerNotRunning { name } => Some(format!("`wharf start {name}` starts it")),
+            Self::ConnectionLost { container } => Some(format!("`wharf logs -f {container}` shows its output")),
             Self::NoTerminal => Some("leave out -t (or use -T) when stdin is a pipe or a file".into()),
             _ => None,
         }

@@ -13,12 +13,14 @@ mod arguments;
 pub mod commands;
 mod context;
 mod failure;
+mod interactive;
 mod members;
 mod output;
 mod progress;
 mod report;
 mod scope;
 mod show;
+mod signals;
 mod terminal;
 mod usage;
 
