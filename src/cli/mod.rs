@@ -13,6 +13,7 @@ mod arguments;
 pub mod commands;
 mod context;
 mod failure;
+mod flags;
 mod interactive;
 mod members;
 mod output;

@@ -23,11 +23,11 @@ pub struct Signals {
 impl Signals {
     /// Blocks `signals` for this thread and those that it starts, for the rest of the process's life.
     pub fn block(signals: &[Signal]) -> Result<Self, Failure> {
-        let failed = |errno: nix::errno::Errno| Mistake::System { operation: "take over signals", source: errno.into() };
+        let failed =
+            |errno: nix::errno::Errno| Mistake::System { operation: "take over signals", source: errno.into() };
         let set: SigSet = signals.iter().copied().collect();
         set.thread_block().map_err(failed)?;
-        let descriptor =
-            SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)?;
+        let descriptor = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)?;
         Ok(Self { descriptor })
     }
 
@@ -46,10 +46,7 @@ impl AsFd for Signals {
 
 /// Runs `work` on a thread of its own and sets its flag at the first Ctrl-C or SIGTERM. The second one ends the
 /// process at once: every step is idempotent, so the next command goes on from there.
-pub fn interruptible<T: Send>(
-    context: &Context,
-    work: impl FnOnce(&AtomicBool) -> T + Send,
-) -> Result<T, Failure> {
+pub fn interruptible<T: Send>(context: &Context, work: impl FnOnce(&AtomicBool) -> T + Send) -> Result<T, Failure> {
     let signals = Signals::block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
     let pipe = |source: rustix::io::Errno| Mistake::System { operation: "make a pipe", source: source.into() };
     let (finished, finish) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(pipe)?;

@@ -130,7 +130,9 @@ impl Session<'_> {
     }
 
     fn resize(&self) {
-        if self.terminal && let Some((rows, columns)) = window_size(io::stdout()) {
+        if self.terminal
+            && let Some((rows, columns)) = window_size(io::stdout())
+        {
             let _ended = self.stream.resize(rows, columns);
         }
     }

@@ -137,10 +137,7 @@ impl Session<'_> {
     }
 
     /// Copies all that is there to read now; closes what is at its end.
-    fn copy(
-        from: &mut Option<OwnedFd>,
-        mut write: impl FnMut(&[u8]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    fn copy(from: &mut Option<OwnedFd>, mut write: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
         while let Some(fd) = from {
             match read_some(fd.as_fd())? {
                 None => return Ok(()),

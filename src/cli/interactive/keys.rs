@@ -18,9 +18,8 @@ impl Default for DetachKeys {
 impl DetachKeys {
     /// Reads `--detach-keys`: `ctrl-p,ctrl-q`, `ctrl-a,d`; an empty text switches them off.
     pub fn parse(text: &str) -> Result<Self, Mistake> {
-        let invalid = || {
-            Mistake::value("--detach-keys", text, "it takes keys with commas between them, such as ctrl-p,ctrl-q")
-        };
+        let invalid =
+            || Mistake::value("--detach-keys", text, "it takes keys with commas between them, such as ctrl-p,ctrl-q");
         let mut sequence = Vec::new();
         for key in text.split(',').filter(|_| !text.is_empty()) {
             let byte = match (key.strip_prefix("ctrl-"), key.as_bytes()) {
