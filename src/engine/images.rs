@@ -164,7 +164,8 @@ impl Engine {
 
     /// Pulls an image.
     pub fn pull(&self, reference: &Reference, platform: Option<&str>, progress: &dyn Progress) -> Result<Image> {
-        let options = PullOptions { platform: platform.map(str::to_owned), ..PullOptions::default() };
+        // Whoever calls has decided that the registry is asked.
+        let options = PullOptions { platform: platform.map(str::to_owned), policy: image::PullPolicy::Always };
         Ok(image::pull(&self.store, reference, &options, progress)?)
     }
 
