@@ -34,6 +34,11 @@ impl Context {
         Reporter::start(self.progress_mode(), title, self.global.dry_run, self.terminal.stderr_colour)
     }
 
+    /// The same, or nothing for a verb that was told to be quiet.
+    pub fn reporter_unless(&self, quiet: bool, title: &str) -> Reporter {
+        if quiet { Reporter::start(Mode::Quiet, title, false, false) } else { self.reporter(title) }
+    }
+
     /// Shows one warning at once.
     pub fn warn(&self, message: &str) {
         let text = report::render_warning(message, self.terminal.stderr_colour);

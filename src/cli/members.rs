@@ -4,12 +4,11 @@
 //! when a name is neither (to say whether it is a service without containers), or when they may rename the project.
 
 use crate::base::fs::read_limited;
-use crate::base::id::ContainerId;
 use crate::cli::{Context, Failure, Mistake};
 use crate::compose::Scope;
+use crate::engine::Engine;
 use crate::graph::observed::label;
 use crate::model::container::{ContainerSpec, ContainerState, Status};
-use crate::store::Store;
 
 /// Largest compose file that is searched for a `name:`; a larger one is loaded.
 const COMPOSE_BYTES_MAX: u64 = 1 << 20;
@@ -62,33 +61,32 @@ impl Member {
     }
 }
 
-/// The store, the project in scope and all containers, read once.
+/// The engine, the project in scope and all containers, read once.
 pub struct InScope {
-    /// The store.
-    pub store: Store,
+    /// The engine.
+    pub engine: Engine,
     /// The project in scope by its name; `None` outside of projects.
     pub project: Option<String>,
     members: Vec<Member>,
 }
 
 impl Context {
-    /// Opens the store.
-    pub fn store(&self) -> Result<Store, Failure> {
-        Ok(Store::open(&self.paths)?)
+    /// Reads what exists, and finds the project in scope. For verbs that start nothing.
+    pub fn in_scope(&self) -> Result<InScope, Failure> {
+        self.in_scope_of(self.engine()?)
     }
 
-    /// Reads what exists, and finds the project in scope.
-    pub fn in_scope(&self) -> Result<InScope, Failure> {
+    /// Reads what exists through an engine that is open.
+    pub fn in_scope_of(&self, engine: Engine) -> Result<InScope, Failure> {
         let project = self.project_name()?;
-        let store = self.store()?;
         let mut members: Vec<Member> =
-            store.containers().list()?.into_iter().map(|(spec, state)| Member { spec, state }).collect();
+            engine.store().containers().list()?.into_iter().map(|(spec, state)| Member { spec, state }).collect();
         // Newest first, as the store has them, outside of projects; by service and number inside.
         if project.is_some() {
             members
                 .sort_by(|a, b| (a.service(), a.number(), &a.spec.name).cmp(&(b.service(), b.number(), &b.spec.name)));
         }
-        Ok(InScope { store, project, members })
+        Ok(InScope { engine, project, members })
     }
 
     /// The name of the project in scope, with as little reading as possible; `None` outside of projects.
@@ -226,10 +224,5 @@ impl InScope {
             (Some(_), Some(_)) => Err(Mistake::AmbiguousId { prefix: name.to_owned() }.into()),
             (found, _) => Ok(found),
         }
-    }
-
-    /// How a container fares now.
-    pub fn state(&self, id: &ContainerId) -> Result<ContainerState, Failure> {
-        Ok(self.store.containers().state(id)?)
     }
 }

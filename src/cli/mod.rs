@@ -18,6 +18,7 @@ mod interactive;
 mod members;
 mod output;
 mod progress;
+mod project;
 mod report;
 mod scope;
 mod show;

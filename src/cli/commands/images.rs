@@ -39,7 +39,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let scope = context.in_scope()?;
     let mut used = Vec::new();
     for member in scope.select(context, &args.targets)? {
-        used.push(look_up(member, &scope.store)?);
+        used.push(look_up(member, scope.engine.store())?);
     }
     let mut out = context.output();
     if args.quiet {

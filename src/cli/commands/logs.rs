@@ -68,7 +68,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     // `docker logs NAME` of one container is its bare output; a service's lines are named as Compose names them.
     let bare = scope.project.is_none() && members.len() == 1;
     let look = Look { prefix: !args.no_log_prefix && !bare, colour: !args.no_color, timestamps: args.timestamps };
-    follow(context, &members, options, look, scope.store.clone())
+    follow(context, &members, options, look, scope.engine.store().clone())
 }
 
 fn follow(

@@ -37,7 +37,7 @@ struct Project {
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let format = Format::parse(&args.format)?;
     let names = filters(&args.filter)?;
-    let members = context.store()?.containers().list()?;
+    let members = context.engine()?.store().containers().list()?;
     let mut projects: BTreeMap<String, Project> = BTreeMap::new();
     for member in members.into_iter().map(|(spec, state)| Member { spec, state }) {
         let Some(name) = member.project() else { continue };

@@ -1,13 +1,25 @@
 //! The verbs, one file each: the help is the doc comment, `Args` are the flags, `run` does it.
 
+mod build;
 mod config;
+mod down;
 mod graph;
 mod images;
+mod kill;
 mod logs;
 mod ls;
+mod pause;
 mod port;
 mod ps;
+mod pull;
+mod restart;
+mod rm;
+mod start;
+mod stop;
+mod top;
+mod unpause;
 mod version;
+mod wait;
 
 use super::{Context, Outcome};
 
@@ -16,15 +28,31 @@ pub const OVERVIEW: &str = "\
 {about-with-newline}
 {usage-heading} {usage}
 
+Run:
+  down        Stop and remove the project's containers and networks
+  start       Start what exists
+  stop        Stop
+  restart     Restart
+  kill        Send a signal
+  pause       Freeze processes
+  unpause     Let frozen processes go on
+  rm          Remove stopped containers
+  wait        Wait until containers have ended
+
 Look:
   ps          List containers
   logs        Show what containers have written
-  images      List the images that containers were made from
+  top         Show processes
   port        Show where a port is published
+  images      List the images that containers were made from
   ls          List projects
   config      Show the project as it is understood (also: convert)
   graph       Draw the services and what they wait for
   version     Show the version
+
+Images:
+  build       Build the images of services
+  pull        Pull images
 
 `wharf VERB --help` tells more about a verb.
 
@@ -74,15 +102,27 @@ macro_rules! verbs {
 }
 
 verbs! {
+    Build(build) "build" root: true container: false;
     #[command(visible_alias = "convert")]
     Config(config) "config" root: false container: false;
+    Down(down) "down" root: true container: false;
     Graph(graph) "graph" root: false container: false;
     Images(images) "images" root: true container: false;
+    Kill(kill) "kill" root: true container: false;
     Logs(logs) "logs" root: true container: false;
     Ls(ls) "ls" root: true container: false;
+    Pause(pause) "pause" root: true container: false;
     Port(port) "port" root: true container: false;
     Ps(ps) "ps" root: true container: false;
+    Pull(pull) "pull" root: true container: false;
+    Restart(restart) "restart" root: true container: false;
+    Rm(rm) "rm" root: true container: false;
+    Start(start) "start" root: true container: false;
+    Stop(stop) "stop" root: true container: false;
+    Top(top) "top" root: true container: false;
+    Unpause(unpause) "unpause" root: true container: false;
     Version(version) "version" root: false container: false;
+    Wait(wait) "wait" root: true container: false;
 }
 
 #[cfg(test)]

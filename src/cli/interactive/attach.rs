@@ -83,7 +83,9 @@ impl Session<'_> {
                 Ok(Some(Frame::Stderr(bytes))) => write_stderr(&bytes)?,
                 Ok(Some(Frame::Exit(code))) => return Ok(Some(Ending::Exited(code))),
                 Ok(Some(Frame::Detached) | None) => return self.lost(),
-                Ok(Some(Frame::Stdin(_) | Frame::StdinEnd | Frame::Resize { .. })) => {}
+                // It is started again by its policy: the session goes on with its next run.
+                Ok(Some(Frame::Restarting(_))) => {}
+                Ok(Some(_)) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(source) => return Err(system("read from the container", source)),
             }

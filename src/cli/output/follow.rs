@@ -13,6 +13,7 @@ use crate::cli::Failure;
 use crate::log::{self, Line, Next, ReadOptions, Reader};
 use crate::model::container::{ContainerState, Status};
 use crate::store::Store;
+use crate::supervise;
 
 /// What happened to a container that is followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +58,7 @@ impl<O: Write, E: Write> Follower<O, E> {
             return Ok(());
         }
         let containers = self.store.containers();
-        let reader = log::read(&containers.logs_folder(id).join("log.json"), self.options)?;
+        let reader = log::read(&supervise::log_path(&self.store, id), self.options)?;
         reader.watch(&containers.folder(id))?;
         let restarts_seen = containers.state(id)?.restart_count;
         let voice = self.printer.add(name);

@@ -1,0 +1,102 @@
+use std::collections::BTreeSet;
+
+use crate::cli::{Context, Failure, Outcome};
+use crate::engine::images::{ImageWish, PullPolicy};
+use crate::graph::dependency::Graph;
+use crate::model::project::{Project, Service};
+use crate::model::reference::Reference;
+
+/// Pull the images of services, or images
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only these services; or images by name
+    targets: Vec<String>,
+    /// Leave out services that can be built
+    #[arg(long)]
+    ignore_buildable: bool,
+    /// Go on when an image cannot be pulled
+    #[arg(long)]
+    ignore_pull_failures: bool,
+    /// Also the services that these depend on
+    #[arg(long)]
+    include_deps: bool,
+    /// missing or always
+    #[arg(
+        long,
+        value_name = "POLICY",
+        default_value = "always",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    policy: Policy,
+    /// Show nothing but errors
+    #[arg(short, long)]
+    quiet: bool,
+    /// `os/arch` of images that are no service's
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Policy {
+    Missing,
+    Always,
+}
+
+/// Pulls images in parallel.
+pub fn run(context: &Context, args: &Args) -> Outcome {
+    let loaded = match context.project_in_scope(&[])?.and_then(|project| project.loaded) {
+        Some(loaded) => loaded,
+        None if args.targets.is_empty() => context.load_project(&[])?,
+        None => return pull_images(context, args),
+    };
+    let is_service = |name: &String| {
+        loaded.project.services.contains_key(name) || loaded.project.disabled_services.contains_key(name)
+    };
+    if !args.targets.is_empty() && !args.targets.iter().any(is_service) {
+        return pull_images(context, args);
+    }
+    let loaded = if args.targets.is_empty() { loaded } else { context.load_project(&args.targets)? };
+    pull_services(context, args, &loaded.project)
+}
+
+fn pull_services(context: &Context, args: &Args, project: &Project) -> Outcome {
+    let names: BTreeSet<&str> = Graph::of(project)?.select(project, &args.targets, !args.include_deps)?;
+    let (buildable, pullable): (Vec<&Service>, Vec<&Service>) = project
+        .services
+        .values()
+        .filter(|service| names.contains(service.name.as_str()))
+        .partition(|service| service.build.is_some());
+    if !buildable.is_empty() && !args.ignore_buildable && !args.quiet {
+        let names: Vec<&str> = buildable.iter().map(|service| service.name.as_str()).collect();
+        context.say(&format!("built, not pulled: {} (`wharf build` builds)", names.join(", ")));
+    }
+    let policy = if args.policy == Policy::Always { PullPolicy::Always } else { PullPolicy::Missing };
+    let wish = ImageWish { pull: Some(policy), no_build: true, ..ImageWish::default() };
+    let engine = context.engine()?;
+    let reporter = context.reporter_unless(args.quiet, "Pulling");
+    let pulled = context.perform(reporter, Some(project), |execution| {
+        engine.ensure_images(project, &pullable, &wish, execution.progress)
+    });
+    match pulled {
+        Err(Failure::Error(error)) if args.ignore_pull_failures => context.warn(&error.to_string()),
+        pulled => pulled?,
+    }
+    Ok(0)
+}
+
+fn pull_images(context: &Context, args: &Args) -> Outcome {
+    let references: Vec<Reference> =
+        args.targets.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(crate::engine::Error::from)?;
+    let engine = context.engine()?;
+    let reporter = context.reporter_unless(args.quiet, "Pulling");
+    context.perform(reporter, None, |execution| {
+        for (reference, name) in references.iter().zip(&args.targets) {
+            let policy = if args.policy == Policy::Always { PullPolicy::Always } else { PullPolicy::Missing };
+            let name = if policy == PullPolicy::Always { reference.familiar() } else { name.clone() };
+            engine.image(&name, policy, args.platform.as_deref(), execution.progress)?;
+        }
+        Ok(())
+    })?;
+    Ok(0)
+}

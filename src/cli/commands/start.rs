@@ -1,0 +1,69 @@
+use std::time::Duration;
+
+use crate::cli::project::{Targets, each};
+use crate::cli::{Context, Mistake, Outcome};
+use crate::graph::plan::{Action, Plan, Target};
+use crate::graph::teardown;
+use crate::model::project::Condition;
+
+/// Start services or containers that exist
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Services of the project (all when none is named), or containers
+    targets: Vec<String>,
+    /// Return once they run, or are healthy where they have a health check
+    #[arg(long)]
+    wait: bool,
+    /// Longest time for that in seconds
+    #[arg(long, value_name = "SECONDS")]
+    wait_timeout: Option<u64>,
+}
+
+/// Starts containers, dependencies first.
+pub fn run(context: &Context, args: &Args) -> Outcome {
+    let scope = context.in_scope_of(context.engine_with_launcher()?)?;
+    let targets = context.targets(&scope, &args.targets)?;
+    if let Targets::Services(project) = &targets
+        && let Some(loaded) = &project.loaded
+    {
+        let project = &loaded.project;
+        let observed = scope.engine.observe(&project.name, None)?;
+        let plan = teardown::start(project, &observed, &args.targets)?;
+        let code = context.carry_out(&scope.engine, Some(project), &plan)?;
+        if args.wait && !context.global.dry_run {
+            wait(context, args, &scope.engine, project)?;
+        }
+        return Ok(code);
+    }
+    let members = match targets {
+        Targets::Containers(members) => members,
+        Targets::Services(_) => scope.select(context, &args.targets)?,
+    };
+    let plan = each(&members, |member| Action::StartContainer {
+        container: Target::Existing(member.spec.id.clone()),
+        name: member.spec.name.clone(),
+    });
+    context.carry_out(&scope.engine, None, &plan)
+}
+
+/// One wait for each service, all at once.
+fn wait(
+    context: &Context,
+    args: &Args,
+    engine: &crate::engine::Engine,
+    project: &crate::model::project::Project,
+) -> Result<(), crate::cli::Failure> {
+    let mut plan = Plan::default();
+    for service in project.services.values().filter(|s| args.targets.is_empty() || args.targets.contains(&s.name)) {
+        let has_check = service.healthcheck.as_ref().is_some_and(|check| !check.disable);
+        let condition = if has_check { Condition::Healthy } else { Condition::Started };
+        let action = Action::Wait { service: service.name.clone(), condition, required: true, wanted_by: Vec::new() };
+        plan.push(action, Vec::new(), "--wait");
+    }
+    let limit = args.wait_timeout.map(Duration::from_secs);
+    context
+        .perform_within(limit, context.reporter("Running"), Some(project), |execution| {
+            engine.execute(&plan, execution)
+        })?
+        .ok_or_else(|| Mistake::NotInTime { seconds: args.wait_timeout.unwrap_or_default() }.into())
+}
