@@ -1,0 +1,97 @@
+//! Supervisors that are killed.
+
+use std::time::{Duration, Instant};
+
+use wharf::base::id::ContainerId;
+use wharf::model::container::{RestartPolicy, Status};
+use wharf::supervise::{self, AttachMode};
+
+use crate::world::{World, collect};
+
+/// Kills the supervisor of a container and waits until it is gone.
+fn kill_supervisor(world: &World, id: &ContainerId) {
+    let pid = world.supervisor(id);
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while world.store.containers().supervisor_alive(id).unwrap() {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+pub fn a_killed_supervisor_is_replaced() {
+    let mut world = World::new();
+    for delay_ms in [0, 150] {
+        let id = world.script("i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo line $i; sleep 0.02; done; exit 33");
+        // Before and after the supervisor executed itself.
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        kill_supervisor(&world, &id);
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(world.state(&id).process.is_some_and(wharf::runtime::is_alive), "the container goes on");
+        supervise::heal(&world.store).unwrap();
+        assert!(world.store.containers().supervisor_alive(&id).unwrap());
+        assert_eq!(supervise::wait(&world.store, &id).unwrap(), 33);
+        let expected: String = (1..=60).map(|number| format!("line {number}\n")).collect();
+        assert_eq!(String::from_utf8(world.log(&id)).unwrap(), expected);
+        assert_eq!(world.state(&id).status, Status::Exited);
+    }
+}
+
+pub fn an_end_while_nobody_watched_is_seen() {
+    let mut world = World::new();
+    let id = world.script("sleep 0.3; echo last words; exit 5");
+    kill_supervisor(&world, &id);
+    let process = world.state(&id).process.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while wharf::runtime::is_alive(process) {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    supervise::heal(&world.store).unwrap();
+    let code = supervise::wait(&world.store, &id).unwrap();
+    // Its zombie may or may not be there still: the code is the true one or the one for "unknown".
+    assert!(code == 5 || code == 255, "{code}");
+    let state = world.state(&id);
+    assert_eq!((state.status, state.process), (Status::Exited, None));
+}
+
+pub fn a_waiter_replaces_a_supervisor_that_died() {
+    let mut world = World::new();
+    let id = world.script("sleep 0.5; exit 21");
+    kill_supervisor(&world, &id);
+    assert_eq!(supervise::wait(&world.store, &id).unwrap(), 21);
+}
+
+pub fn policies_survive_the_supervisor() {
+    let mut world = World::new();
+    let mut spec = world.spec("echo run >> /runs; sleep 0.4; exit 2");
+    spec.restart = RestartPolicy::OnFailure(1);
+    let (id, _) = world.run(&spec, AttachMode::None);
+    kill_supervisor(&world, &id);
+    supervise::heal(&world.store).unwrap();
+    let attached = supervise::attach(&world.store, &id).unwrap();
+    assert_eq!(collect(&attached).2, Some(2));
+    assert_eq!(world.state(&id).restart_count, 1);
+    let runs = std::fs::read_to_string(world.store.containers().upper_folder(&id).join("runs")).unwrap();
+    assert_eq!(runs, "run\nrun\n");
+}
+
+pub fn a_dead_pair_is_cleared_away() {
+    let mut world = World::new();
+    let id = world.script("exec sleep 1000");
+    let process = world.state(&id).process.unwrap();
+    kill_supervisor(&world, &id);
+    let pid = rustix::process::Pid::from_raw(process.pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while wharf::runtime::is_alive(process) {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    supervise::heal(&world.store).unwrap();
+    let code = supervise::wait(&world.store, &id).unwrap();
+    assert!(code == 137 || code == 255, "{code}");
+    // It can be started again.
+    supervise::start(&world.store, &id, supervise::StartOptions::default()).unwrap();
+    assert_eq!(world.state(&id).status, Status::Running);
+}
