@@ -32,6 +32,9 @@ pub struct Config<'a> {
     pub forward: bool,
     /// The port to bind, as an earlier [`Server::port`] said, when taking over from a dead supervisor.
     pub port: Option<u16>,
+    /// Sockets that [`Server::sockets`] named before this process executed itself, in that order: used as they are,
+    /// so that no query is lost in between. Empty: bind new ones.
+    pub sockets: Vec<OwnedFd>,
 }
 
 /// A name server for one container. Never blocks, makes no thread.
@@ -48,6 +51,11 @@ impl Server {
 
     /// The port inside, for a successor.
     pub fn port(&self) -> u16 {
+        todo!()
+    }
+
+    /// The bound sockets (UDP, TCP listener), to keep open through an exec and hand over as [`Config::sockets`].
+    pub fn sockets(&self) -> Vec<BorrowedFd<'_>> {
         todo!()
     }
 

@@ -81,12 +81,13 @@ fn try_exec(supervisor: &Supervisor) -> Option<()> {
         started_ms_ago: run.started.elapsed().as_millis() as u64,
         namespace: network.namespace.as_ref().map(AsRawFd::as_raw_fd),
         reservations: network.reservations.iter().map(AsRawFd::as_raw_fd).collect(),
-        dns: Vec::new(),
+        dns: dns.map(|dns| dns.sockets().iter().map(AsRawFd::as_raw_fd).collect()).unwrap_or_default(),
         dns_port: dns.map(super::dns::Server::port),
     };
     let mut keep: Vec<BorrowedFd<'_>> = vec![lock.as_fd(), supervisor.listener.as_fd(), run.process.pidfd.as_fd()];
     keep.extend(supervisor.clients.all.iter().map(AsFd::as_fd));
     keep.extend(run.stdio.all());
+    keep.extend(dns.map(super::dns::Server::sockets).unwrap_or_default());
     keep.extend(network.namespace.iter().chain(&network.reservations).map(AsFd::as_fd));
     let memory = rustix::fs::memfd_create("supervisor", rustix::fs::MemfdFlags::CLOEXEC).ok()?;
     let mut file = std::fs::File::from(memory);
@@ -144,6 +145,7 @@ fn load(memory: OwnedFd) -> Result<Supervisor> {
     network.ports = supervisor.state.ports.clone();
     network.endpoints = supervisor.state.addresses.clone();
     let records = super::network::networks(&supervisor.store, &supervisor.spec).unwrap_or_default();
-    network.open(&supervisor.store, &supervisor.spec, &records, handover.dns_port)?;
+    let sockets = handover.dns.iter().filter_map(|number| daemon::inherited(*number)).collect();
+    network.open(&supervisor.store, &supervisor.spec, &records, handover.dns_port, sockets)?;
     Ok(supervisor)
 }

@@ -140,7 +140,7 @@ fn resume(supervisor: &mut Supervisor, process: Running, dns_port: Option<u16>) 
     if has_own_network(spec) {
         network.namespace = namespace::of_process(process.identity, "net");
         let records = super::network::networks(store, spec).unwrap_or_default();
-        drop(network.open(store, spec, &records, dns_port));
+        drop(network.open(store, spec, &records, dns_port, Vec::new()));
     }
     let started = started(state);
     let known = state.health.as_ref().is_some_and(|health| health.status != HealthStatus::Starting);

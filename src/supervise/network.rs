@@ -55,7 +55,7 @@ impl Network {
         let reserved = reserved(store, spec, &records)?;
         self.endpoints = net::endpoint::connect(&host, &records, spec, namespace.as_fd(), &reserved)?;
         self.namespace = Some(namespace);
-        let result = self.open(store, spec, &records, None).and_then(|()| {
+        let result = self.open(store, spec, &records, None, Vec::new()).and_then(|()| {
             let publication = port::publish(&host, &spec.ports, &self.endpoints)?;
             self.ports = publication.ports;
             self.reservations = publication.reservations;
@@ -68,13 +68,14 @@ impl Network {
         result
     }
 
-    /// Opens the name server; at `port` when it was there before.
+    /// Opens the name server; at `port` when it was there before, with `sockets` that came through an exec.
     pub(super) fn open(
         &mut self,
         store: &Store,
         spec: &ContainerSpec,
         records: &[NetworkRecord],
         port: Option<u16>,
+        sockets: Vec<OwnedFd>,
     ) -> Result<()> {
         let Some(namespace) = self.namespace.as_ref().filter(|_| !self.endpoints.is_empty()) else { return Ok(()) };
         self.dns = Some(dns::Server::bind(dns::Config {
@@ -85,6 +86,7 @@ impl Network {
             servers: spec.dns.iter().filter_map(|server| server.parse().ok()).collect(),
             forward: records.iter().any(|record| !record.internal),
             port,
+            sockets,
         })?);
         Ok(())
     }

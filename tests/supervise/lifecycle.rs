@@ -4,9 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use wharf::base::error::Explain;
-use wharf::model::container::{
-    HealthStatus, Mount, MountSource, NamespaceMode, NetworkMode, RestartPolicy, Status,
-};
+use wharf::model::container::{HealthStatus, Mount, MountSource, NamespaceMode, NetworkMode, RestartPolicy, Status};
 use wharf::model::volume::VolumeRecord;
 use wharf::supervise::{self, AttachMode, Condition, Error, Launcher, StartOptions};
 
@@ -303,7 +301,12 @@ pub fn nothing_of_the_caller_reaches_the_container() {
     assert_eq!(lines[..2], ["0022", "4"], "{log}");
     assert_eq!(lines[2..4], ["SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000"], "{log}");
     assert_eq!(lines[4..6], ["0", "/"], "{log}");
-    assert!(lines[6..].iter().all(|line| ["PATH", "HOME", "HOSTNAME", "PWD", "SHLVL"].contains(&line.split('=').next().unwrap())), "{log}");
+    assert!(
+        lines[6..]
+            .iter()
+            .all(|line| ["PATH", "HOME", "HOSTNAME", "PWD", "SHLVL"].contains(&line.split('=').next().unwrap())),
+        "{log}"
+    );
 }
 
 pub fn a_supervisor_is_small() {

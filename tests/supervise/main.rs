@@ -71,7 +71,9 @@ fn main() -> ExitCode {
 
 fn run_each(filters: &[&str]) -> ExitCode {
     let mut failed = Vec::new();
-    for (name, _) in TESTS.iter().filter(|(name, _)| filters.is_empty() || filters.iter().any(|part| name.contains(part))) {
+    for (name, _) in
+        TESTS.iter().filter(|(name, _)| filters.is_empty() || filters.iter().any(|part| name.contains(part)))
+    {
         let begun = std::time::Instant::now();
         let program = std::env::current_exe().expect("/proc is mounted");
         let status = Command::new(program).args(["--exact", name]).status().expect("this program can be run again");

@@ -147,7 +147,12 @@ fn leftovers(marks: &[String; 2]) -> Vec<String> {
     left.extend(mounts.lines().filter(|line| line.contains(&marks[0])).map(str::to_owned));
     for group in groups(&marks[1]) {
         let children = fs::read_dir(&group).unwrap().flatten().filter(|entry| entry.path().is_dir());
-        left.extend(children.map(|child| child.path()).filter(|path| !path.ends_with("supervisors")).map(|path| path.display().to_string()));
+        left.extend(
+            children
+                .map(|child| child.path())
+                .filter(|path| !path.ends_with("supervisors"))
+                .map(|path| path.display().to_string()),
+        );
     }
     for process in fs::read_dir("/proc").unwrap().flatten() {
         let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
