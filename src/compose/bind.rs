@@ -9,7 +9,7 @@ use super::model::VALUE_KEY;
 use super::node::{Map, Mark, Node, Value};
 use super::path::{ITEM, Path};
 use super::progress::Load;
-use super::{Error, words};
+use super::words;
 use crate::base::units;
 
 /// The sections of a project, in print order, with what one of their entries holds.
@@ -23,7 +23,9 @@ pub(crate) static SECTIONS: &[(&str, &[Attribute])] = &[
 ];
 
 /// Returns `root` in print order with typed values. Keys `x-…` come last.
-pub(crate) fn bind(load: &mut Load, root: &Node) -> Result<Node, Error> {
+///
+/// Mistakes are noted and left out; the caller ends the load when it has found the others.
+pub(crate) fn bind(load: &mut Load, root: &Node) -> Node {
     let mut bound = Map::new();
     let empty = Map::new();
     let map = root.as_map().unwrap_or(&empty);
@@ -46,8 +48,7 @@ pub(crate) fn bind(load: &mut Load, root: &Node) -> Result<Node, Error> {
         }
     }
     add_extensions(&mut bound, map);
-    load.check()?;
-    Ok(root.with_value(Value::Map(bound)))
+    root.with_value(Value::Map(bound))
 }
 
 fn sorted(map: &Map) -> Vec<(&String, &Node)> {
@@ -310,8 +311,8 @@ fn command(load: &mut Load, node: &Node) -> Option<Value> {
                 }
                 words.words.into_iter().map(|word| Node::from(word).at(node.span, node.key)).collect()
             }
-            Err(words::Unbalanced) => {
-                load.mistake(node.place(), "this command has a quote or parenthesis without its partner".into());
+            Err(error) => {
+                load.mistake(node.place(), error.to_string());
                 return None;
             }
         },
@@ -384,6 +385,9 @@ fn many_options(node: &Node) -> Map {
     sorted_map(lists.collect())
 }
 
+/// Addresses of one host; more would not fit into a line of /etc/hosts either.
+const HOST_ADDRESSES_MAX: usize = 1000;
+
 fn hosts(load: &mut Load, node: &Node, path: Path<'_>) -> Vec<Node> {
     let mut lines: Vec<Node> = Vec::new();
     let mut add = |load: &mut Load, host: &str, address: &str, at: &Node| {
@@ -412,7 +416,12 @@ fn hosts(load: &mut Load, node: &Node, path: Path<'_>) -> Vec<Node> {
             for item in items {
                 let text = item.scalar_text().unwrap_or_default();
                 match text.split_once('=').or_else(|| text.split_once(':')) {
-                    Some((host, addresses)) => addresses.split(',').for_each(|address| add(load, host, address, item)),
+                    Some((host, addresses)) => {
+                        addresses
+                            .split(',')
+                            .take(HOST_ADDRESSES_MAX)
+                            .for_each(|address| add(load, host, address, item));
+                    }
                     None => load.mistake(item.place(), format!("{path}: `{text}` is not HOST=ADDRESS")),
                 }
             }

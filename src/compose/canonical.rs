@@ -97,7 +97,8 @@ fn list_of_one(node: &mut Node) {
 
 fn keys(node: &mut Node) {
     if let Value::Sequence(items) = &node.value {
-        let entries = items.iter().filter_map(|item| Some((item.as_str()?.to_owned(), item.clone_place())));
+        let entries =
+            items.iter().filter_map(|item| Some((item.as_str()?.to_owned(), Node::null().at(item.span, item.span))));
         node.value = Value::Map(entries.collect());
     }
 }
@@ -106,8 +107,9 @@ fn depends_on(node: &mut Node) {
     let dependency = || mapping([("condition", "service_started".into()), ("required", true.into())]);
     match &mut node.value {
         Value::Sequence(items) => {
-            let entries =
-                items.iter().filter_map(|item| Some((item.as_str()?.to_owned(), item.with_value(dependency()))));
+            let entries = items.iter().filter_map(|item| {
+                Some((item.as_str()?.to_owned(), Node::from(dependency()).at(item.span, item.span)))
+            });
             node.value = Value::Map(entries.collect());
         }
         Value::Map(map) => {
@@ -182,6 +184,7 @@ fn volume(load: &mut Load, node: &mut Node, lenient: bool) {
         Err(_) if lenient => return,
         Err(error) => return load.mistake(node.place(), error.to_string()),
     };
+    let text_length = text.len();
     let mut map = Map::new();
     let mut set = |key: &str, value: Node| map.insert(key.to_owned(), value);
     set("type", if volume.is_bind { "bind" } else { "volume" }.into());
@@ -201,7 +204,8 @@ fn volume(load: &mut Load, node: &mut Node, lenient: bool) {
         bind.extend(volume.selinux.map(|value| ("selinux".to_owned(), value.into())));
         set("bind", Value::Map(bind).into());
     }
-    if !volume.is_bind || volume.nocopy {
+    // Compose gives no options to mounts of one or two characters.
+    if (!volume.is_bind && text_length > 2) || volume.nocopy {
         let nocopy = volume.nocopy.then(|| ("nocopy".to_owned(), Node::from(true)));
         set("volume", Value::Map(nocopy.into_iter().collect()).into());
     }
@@ -223,6 +227,8 @@ fn port_list(load: &mut Load, node: &mut Node, lenient: bool) -> Result<(), Erro
         match ports::parse(&text) {
             Ok(ports) => {
                 for port in ports {
+                    // A port is several values; a range of them counts as two each.
+                    load.charge(item.span, 0)?;
                     load.charge(item.span, 0)?;
                     all.push(item.with_value(port_map(port)));
                 }

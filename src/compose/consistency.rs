@@ -3,13 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Error;
 use super::node::{Map, Node, Span, Value};
 use super::progress::Load;
 use super::validate::nearest;
 
 /// Checks a bound tree of which `disabled` services were taken out.
-pub(crate) fn check(load: &mut Load, root: &Node, disabled: &Map) -> Result<(), Error> {
+pub(crate) fn check(load: &mut Load, root: &Node, disabled: &Map) {
     let empty = Map::new();
     let services = section(root, "services", &empty);
     for (name, service) in services {
@@ -27,7 +26,6 @@ pub(crate) fn check(load: &mut Load, root: &Node, disabled: &Map) -> Result<(), 
         }
     }
     cycles(load, services);
-    load.check()
 }
 
 fn section<'a>(root: &'a Node, name: &str, empty: &'a Map) -> &'a Map {
@@ -139,7 +137,7 @@ impl Check<'_> {
     fn defined(&self, load: &mut Load, kind: &str, key: &str, place: Span) {
         let empty = Map::new();
         let resources = section(self.root, &format!("{kind}s"), &empty);
-        if resources.contains_key(key) {
+        if resources.contains_key(key) || load.is_full() {
             return;
         }
         let hint = match nearest(key, resources.keys().map(String::as_str)) {
@@ -152,7 +150,7 @@ impl Check<'_> {
 
     fn dependencies(&self, load: &mut Load) {
         for (key, dependency) in self.service.get("depends_on").and_then(Node::as_map).into_iter().flatten() {
-            if self.services.contains_key(key) {
+            if self.services.contains_key(key) || load.is_full() {
                 continue;
             }
             let optional = dependency.get("required").map(|node| &node.value) == Some(&Value::Bool(false));

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use super::limits::FILE_BYTES_MAX;
+use super::limits::{ENV_FILE_BYTES_MAX, VARIABLES_MAX};
 use super::template;
 
 /// A mistake in an env file.
@@ -39,7 +39,12 @@ pub(crate) fn parse(
 ) -> Result<(), Error> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut parser = Parser { whole: text, rest: text, lookup, grown: 0 };
+    let mut statements = 0;
     while parser.skip_to_statement() {
+        statements += 1;
+        if statements > VARIABLES_MAX {
+            return Err(parser.fail(format!("more than {VARIABLES_MAX} variables in one file")));
+        }
         parser.statement(variables)?;
     }
     Ok(())
@@ -62,6 +67,9 @@ pub(crate) fn parse_raw(
             None => (line, lookup(line.trim_end())),
         };
         let fail = |message: String| Error { line: index + 1, message };
+        if index >= VARIABLES_MAX {
+            return Err(fail(format!("more than {VARIABLES_MAX} lines in one file")));
+        }
         if name.is_empty() {
             return Err(fail("no variable name before `=`".into()));
         }
@@ -117,8 +125,8 @@ impl<'a> Parser<'a> {
                 self.rest = self.rest[end + c.len_utf8()..].trim_start_matches(is_blank);
                 let value = self.value(variables)?;
                 self.grown += value.len();
-                if self.grown as u64 > FILE_BYTES_MAX {
-                    return Err(self.fail(format!("the values are longer than {FILE_BYTES_MAX} bytes together")));
+                if self.grown as u64 > ENV_FILE_BYTES_MAX {
+                    return Err(self.fail(format!("the values are longer than {ENV_FILE_BYTES_MAX} bytes together")));
                 }
                 variables.insert(name, value);
             }

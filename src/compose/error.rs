@@ -79,6 +79,10 @@ fn summary(mistakes: &[Mistake]) -> String {
     for mistake in mistakes.iter().filter(|mistake| mistake.location.is_none()) {
         text.push_str("\n  ");
         text.push_str(&mistake.message);
+        if let Some(hint) = &mistake.hint {
+            text.push_str(": ");
+            text.push_str(hint);
+        }
     }
     text
 }
@@ -103,10 +107,11 @@ impl Explain for Error {
             ),
             Self::Switch { .. } => Some("use true or false".into()),
             Self::NoService { nearest, .. } => nearest.as_ref().map(|name| format!("did you mean `{name}`?")),
-            Self::Invalid { mistakes } => {
-                let hints: Vec<&str> = mistakes.iter().filter_map(|mistake| mistake.hint.as_deref()).collect();
-                (!hints.is_empty()).then(|| hints.join("; "))
-            }
+            // Of several mistakes, each shows its own.
+            Self::Invalid { mistakes } => match mistakes.as_slice() {
+                [only] => only.hint.clone(),
+                _ => None,
+            },
         }
     }
 
@@ -120,7 +125,11 @@ impl Explain for Error {
                     location: mistake.location.clone()?,
                     length: mistake.length,
                     source: mistake.source.clone(),
-                    label: if several { mistake.message.clone() } else { String::new() },
+                    label: match (several, &mistake.hint) {
+                        (false, _) => String::new(),
+                        (true, None) => mistake.message.clone(),
+                        (true, Some(hint)) => format!("{}: {hint}", mistake.message),
+                    },
                 })
             })
             .collect()

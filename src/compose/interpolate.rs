@@ -2,7 +2,7 @@
 //!
 //! Keys are left alone. All mistakes of the document are noted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::{Node, Value};
 use super::path::{ITEM, Path};
@@ -32,18 +32,20 @@ fn walk(load: &mut Load, node: &mut Node, path: Path<'_>, environment: &BTreeMap
             }
         }
         Value::Text(text) => {
+            let mut written = None;
             if text.contains('$') {
                 let replaced = substitute(load, text, node.span, environment);
                 let Some(replaced) = replaced else { return Ok(()) };
                 load.charge(node.span, replaced.len().saturating_sub(text.len()))?;
-                *text = replaced;
+                written = Some(std::mem::replace(text, replaced));
             }
             if let Some(cast) = cast_of(path.segments()) {
                 match cast.apply(text, load, node.span) {
                     Ok(value) => node.value = value,
                     Err(expected) => {
-                        let message = format!("{path} must be {expected}, not `{text}`");
-                        load.mistake(node.span, message);
+                        let shown = if text.is_empty() { "an empty string".to_owned() } else { format!("`{text}`") };
+                        let origin = written.map(|text| format!(" (from `{text}`)")).unwrap_or_default();
+                        load.mistake(node.span, format!("{path} must be {expected}, not {shown}{origin}"));
                     }
                 }
             }
@@ -59,9 +61,13 @@ fn substitute(
     span: super::node::Span,
     environment: &BTreeMap<String, String>,
 ) -> Option<String> {
-    let mut unset = Vec::new();
-    let result =
-        template::substitute(text, &|name| environment.get(name).cloned(), &mut |name| unset.push(name.to_owned()));
+    let mut unset = BTreeSet::new();
+    let mut note = |name: &str| {
+        if !unset.contains(name) {
+            unset.insert(name.to_owned());
+        }
+    };
+    let result = template::substitute(text, &|name| environment.get(name).cloned(), &mut note);
     for name in unset {
         load.warn(span, format!("variable `{name}` is not set, using an empty string"));
     }

@@ -2,8 +2,14 @@
 //!
 //! The figures leave two orders of magnitude above the largest real projects.
 
-/// Bytes of one file, be it YAML, env file or label file.
+/// Bytes of one YAML file.
 pub const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes of one env or label file, and of its values after substitution.
+pub const ENV_FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Variables in one env or label file.
+pub const VARIABLES_MAX: usize = 10_000;
 
 /// Nodes of all files together, each alias, merge key and `extends` counted as often as it is expanded.
 pub const NODES_MAX: usize = 100_000;
@@ -18,10 +24,13 @@ pub const DEPTH_MAX: usize = 64;
 pub const FILES_MAX: usize = 500;
 
 /// Levels of `include`, and links of a chain of `extends`.
-pub const CHAIN_MAX: usize = 64;
+pub const CHAIN_MAX: usize = 32;
 
 /// Levels of `${A:-${B:-…}}`.
 pub const SUBSTITUTION_DEPTH_MAX: usize = 64;
+
+/// Dollar signs in one value.
+pub const SUBSTITUTIONS_MAX: usize = 100_000;
 
 /// Bytes that one substituted value may grow to.
 pub const SUBSTITUTED_BYTES_MAX: usize = 1 << 20;

@@ -5,6 +5,8 @@
 //!
 //! Specification: <https://github.com/compose-spec/compose-spec/blob/main/13-merge.md>.
 
+use std::collections::{HashMap, HashSet};
+
 use indexmap::map::Entry;
 
 use super::Error;
@@ -69,9 +71,9 @@ pub(crate) fn merge(load: &mut Load, lower: Node, upper: Node, path: Path<'_>) -
         Rule::Hosts => {
             let place = lower.clone_place();
             let mut items = into_pairs(load, lower, path)?;
-            let added: Vec<Node> =
-                into_pairs(load, upper, path)?.into_iter().filter(|item| !contains(&items, item)).collect();
-            items.extend(added);
+            let known: HashSet<String> = items.iter().map(Node::fingerprint).collect();
+            let added = into_pairs(load, upper, path)?;
+            items.extend(added.into_iter().filter(|item| !known.contains(&item.fingerprint())));
             Ok(place.with_value(Value::Sequence(items)))
         }
         Rule::Build => merge_maps(load, into_build(lower), into_build(upper), path),
@@ -98,10 +100,6 @@ pub(crate) fn merge(load: &mut Load, lower: Node, upper: Node, path: Path<'_>) -
         }
         Rule::Subnets => merge_subnets(load, lower, upper, path),
     }
-}
-
-fn contains(items: &[Node], wanted: &Node) -> bool {
-    items.iter().any(|item| item == wanted)
 }
 
 fn by_type(load: &mut Load, lower: Node, upper: Node, path: Path<'_>) -> Result<Node, Error> {
@@ -218,7 +216,8 @@ fn into_keys(load: &mut Load, node: Node, value: &dyn Fn() -> Value, path: Path<
     Ok(place.with_value(Value::Map(map)))
 }
 
-/// Lays subnets over subnets: the same subnet merges, another one is added.
+/// Lays subnets over subnets: the upper list says which there are; what the lower one says of the same subnet
+/// stays below it.
 fn merge_subnets(load: &mut Load, lower: Node, upper: Node, path: Path<'_>) -> Result<Node, Error> {
     if upper.is_null() {
         return Ok(lower);
@@ -227,21 +226,14 @@ fn merge_subnets(load: &mut Load, lower: Node, upper: Node, path: Path<'_>) -> R
     let (Value::Sequence(lower), Value::Sequence(upper)) = (lower.value, upper.value) else {
         return Err(load.fail(place.place(), format!("{path} must be a list")));
     };
-    let mut merged: Vec<Node> = Vec::new();
-    let position = |list: &[Node], node: &Node| list.iter().position(|item| item.get("subnet") == node.get("subnet"));
-    for below in lower {
-        for above in &upper {
-            if above.get("subnet") != below.get("subnet") && position(&merged, above).is_none() {
-                merged.push(load.copy(above)?);
-                continue;
-            }
-            let (below, above) = (load.copy(&below)?, load.copy(above)?);
-            let both = merge_maps(load, below, above, path)?;
-            match position(&merged, &both) {
-                Some(index) => merged[index] = both,
-                None => merged.push(both),
-            }
-        }
+    let subnet = |node: &Node| node.get("subnet").map(Node::fingerprint);
+    let mut below: HashMap<Option<String>, Node> = lower.into_iter().map(|node| (subnet(&node), node)).collect();
+    let mut merged = Vec::with_capacity(upper.len());
+    for above in upper {
+        merged.push(match below.remove(&subnet(&above)) {
+            Some(below) => merge_maps(load, below, above, path)?,
+            None => above,
+        });
     }
     Ok(place.with_value(Value::Sequence(merged)))
 }

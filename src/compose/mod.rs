@@ -220,7 +220,7 @@ pub fn load(options: &Options) -> Result<Loaded, Error> {
         normalize::normalize(&mut tree, &scope.project_name, &scope.environment);
     }
     let values = project::take_values(&tree);
-    let mut tree = bind::bind(&mut load, &tree)?;
+    let mut tree = bind::bind(&mut load, &tree);
     let project = project::finish(&mut load, &mut tree, options, scope, &values)?;
     let mut unsupported = Vec::new();
     unsupported::find(&tree, &mut |node, path| {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::limits::{CHAIN_MAX, FILE_BYTES_MAX};
-use super::node::{Map, Node, Value};
+use super::limits::{CHAIN_MAX, ENV_FILE_BYTES_MAX};
+use super::node::{Map, Node, Span, Value};
 use super::paths::{Folders, clean};
 use super::progress::Load;
 use super::reset::Resets;
@@ -242,7 +242,8 @@ pub(crate) fn read_env_files(
 ) -> Result<BTreeMap<String, String>, Error> {
     let mut variables = BTreeMap::new();
     for file in files {
-        let bytes = crate::base::fs::read_limited(file, FILE_BYTES_MAX)?;
+        let bytes = crate::base::fs::read_limited(file, ENV_FILE_BYTES_MAX)?;
+        load.charge(Span::default(), bytes.len())?;
         let text = String::from_utf8_lossy(&bytes);
         let lookup = |name: &str| environment.get(name).cloned();
         if let Err(error) = dotenv::parse(&text, &mut variables, &lookup) {
@@ -256,7 +257,7 @@ pub(crate) fn read_env_files(
 pub(crate) fn env_file_error(load: &mut Load, file: &Path, bytes: &[u8], error: dotenv::Error) -> Error {
     match load.add(file, bytes.to_vec()) {
         Ok(index) => {
-            let span = super::node::Span { file: index, line: error.line as u32, column: 1, length: 0 };
+            let span = Span { file: index, line: error.line as u32, column: 1, length: 0 };
             load.fail(span, error.message)
         }
         Err(error) => error,

@@ -190,6 +190,23 @@ impl Node {
         }
     }
 
+    /// Text that is the same for equal values.
+    pub(crate) fn fingerprint(&self) -> String {
+        match &self.value {
+            Value::Text(text) => format!("{text:?}"),
+            Value::Sequence(items) => {
+                format!("[{}]", items.iter().map(Self::fingerprint).collect::<Vec<_>>().join(","))
+            }
+            Value::Map(map) => {
+                let mut entries: Vec<String> =
+                    map.iter().map(|(key, value)| format!("{key:?}:{}", value.fingerprint())).collect();
+                entries.sort();
+                format!("{{{}}}", entries.join(","))
+            }
+            _ => self.scalar_text().unwrap_or_else(|| "null".into()),
+        }
+    }
+
     /// A scalar as text; `None` for `null`, lists and mappings.
     pub fn scalar_text(&self) -> Option<String> {
         match &self.value {

@@ -9,6 +9,15 @@ use super::{Error, Mistake, Warning};
 use crate::base::error::Location;
 use crate::base::fs;
 
+/// Characters of a message or a line of source that are shown.
+const MESSAGE_CHARACTERS_MAX: usize = 500;
+
+/// The beginning of `text` without what would steer a terminal; tabs stay, so that columns do.
+fn printable(text: &str, characters_max: usize) -> String {
+    let shown = |c: char| if c.is_control() && !matches!(c, '\t' | '\n') { '\u{fffd}' } else { c };
+    text.chars().take(characters_max).map(shown).collect()
+}
+
 /// A file whose text is kept for excerpts.
 struct SourceFile {
     path: PathBuf,
@@ -96,11 +105,13 @@ impl Load {
 
     /// Notes a mistake and what to do about it.
     pub fn mistake_with_hint(&mut self, span: Span, message: String, hint: Option<String>) {
-        if self.mistakes.len() >= MISTAKES_MAX {
+        if self.is_full() {
             return;
         }
         let location = self.location(span);
-        let source = location.as_ref().map(|at| self.line(span.file, at.line)).unwrap_or_default();
+        let source = location.as_ref().map(|at| self.line(span.file, at)).unwrap_or_default();
+        let message = printable(&message, MESSAGE_CHARACTERS_MAX);
+        let hint = hint.map(|hint| printable(&hint, MESSAGE_CHARACTERS_MAX));
         let mistake = Mistake { message, location, length: span.length as usize, source, hint };
         // One node that was copied by an alias or by `extends` is one mistake.
         if !self.mistakes.contains(&mistake) {
@@ -108,11 +119,16 @@ impl Load {
         }
     }
 
-    fn line(&self, file: u32, line: usize) -> String {
-        const SHOWN_MAX: usize = 400;
+    /// Whether so many mistakes were noted that more are not worth looking for.
+    pub fn is_full(&self) -> bool {
+        self.mistakes.len() >= MISTAKES_MAX
+    }
+
+    /// The line at a place; empty when the place is too far to the right to show.
+    fn line(&self, file: u32, at: &Location) -> String {
         let text = self.files.get(file as usize).map_or("", |file| &file.text);
-        let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-        line.chars().take(SHOWN_MAX).collect()
+        let line = text.lines().nth(at.line.saturating_sub(1)).unwrap_or_default();
+        if at.column > MESSAGE_CHARACTERS_MAX { String::new() } else { printable(line, MESSAGE_CHARACTERS_MAX) }
     }
 
     /// The error that ends the load with this mistake and those noted before.
@@ -129,9 +145,9 @@ impl Load {
 
     fn take_error(&mut self) -> Error {
         let mut mistakes = std::mem::take(&mut self.mistakes);
-        mistakes.sort_by(|a, b| match (&a.location, &b.location) {
-            (Some(a), Some(b)) if a.file == b.file => a.cmp(b),
-            _ => std::cmp::Ordering::Equal,
+        mistakes.sort_by_cached_key(|mistake| match &mistake.location {
+            Some(at) => (self.files.iter().position(|file| file.path == at.file), at.line, at.column),
+            None => (Some(usize::MAX), 0, 0),
         });
         Error::Invalid { mistakes }
     }
@@ -143,6 +159,7 @@ impl Load {
 
     /// Notes a warning, once.
     pub fn warn(&mut self, span: Span, message: String) {
+        let message = printable(&message, MESSAGE_CHARACTERS_MAX);
         let warning = Warning { message, location: self.location(span) };
         if self.warnings.len() < 1000 && !self.warnings.contains(&warning) {
             self.warnings.push(warning);

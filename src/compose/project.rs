@@ -41,8 +41,9 @@ pub(crate) fn finish(
     let mut disabled = Map::new();
     let profiles = select_by_profile(tree, &mut disabled, &scope.profiles, &options.services)?;
     if options.check_consistency {
-        consistency::check(load, tree, &disabled)?;
+        consistency::check(load, tree, &disabled);
     }
+    load.check()?;
     if options.only_services && !options.services.is_empty() {
         select_by_name(tree, &mut disabled, &options.services);
     }

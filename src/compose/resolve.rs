@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::limits::FILE_BYTES_MAX;
+use super::limits::ENV_FILE_BYTES_MAX;
 use super::model::{env_file_error, reason};
-use super::node::{Map, Node, Value};
+use super::node::{Map, Node, Span, Value};
 use super::progress::Load;
 use super::{Error, dotenv};
 
@@ -38,6 +38,9 @@ pub(crate) fn environment(
         for key in variables.keys() {
             places.entry(key.clone()).or_insert_with(|| file.clone_place());
         }
+    }
+    for _ in &variables {
+        load.charge(map.get("env_file").map_or_else(Span::default, Node::place), 0)?;
     }
     let mut merged: BTreeMap<String, Node> = variables
         .into_iter()
@@ -94,7 +97,7 @@ fn read(
 ) -> Result<(), Error> {
     let path = PathBuf::from(file.as_str().or_else(|| file.get("path")?.as_str()).unwrap_or_default());
     let required = file.get("required").map(|node| &node.value) != Some(&Value::Bool(false));
-    let bytes = match crate::base::fs::read_limited(&path, FILE_BYTES_MAX) {
+    let bytes = match crate::base::fs::read_limited(&path, ENV_FILE_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(error) if error.is_not_found() && !required => return Ok(()),
         Err(error) => {
@@ -103,6 +106,7 @@ fn read(
             return Err(load.fail(place, message));
         }
     };
+    load.charge(file.place(), bytes.len())?;
     let text = String::from_utf8_lossy(&bytes);
     let result = match file.get("format").and_then(Node::as_str) {
         None | Some("" | ".env") => dotenv::parse(&text, variables, lookup),

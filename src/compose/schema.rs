@@ -100,6 +100,8 @@ fn is_pull_policy(text: &str) -> bool {
 }
 
 const STRING: Form = Scalar(TEXT);
+/// What the text says is `bind`'s to check.
+const DURATION: Form = Word(|_| true, "a duration such as 500ms, 30s or 1m30s");
 const STRING_OR_FLAG: Form = Scalar(TEXT | FLAG);
 const STRING_OR_WHOLE: Form = Scalar(TEXT | WHOLE);
 const STRING_OR_NUMBER: Form = Scalar(TEXT | NUMBER);
@@ -245,7 +247,7 @@ pub(crate) static SERVICE: Attributes = object(&[
     ("security_opt", STRING_SET),
     ("shm_size", STRING_OR_NUMBER),
     ("stdin_open", STRING_OR_FLAG),
-    ("stop_grace_period", STRING),
+    ("stop_grace_period", DURATION),
     ("stop_signal", STRING),
     ("storage_opt", MapOf(|_| true, &Any, Others::Unchecked)),
     ("sysctls", PAIRS),
@@ -331,12 +333,12 @@ static RESERVED_DEVICE: Attributes = requiring(object(DEVICE_REQUEST), &["capabi
 /// `healthcheck`.
 pub(crate) static HEALTHCHECK: Attributes = object(&[
     ("disable", STRING_OR_FLAG),
-    ("interval", STRING),
+    ("interval", DURATION),
     ("retries", STRING_OR_NUMBER),
-    ("start_interval", STRING),
-    ("start_period", STRING),
+    ("start_interval", DURATION),
+    ("start_period", DURATION),
     ("test", Either(&[STRING, STRINGS])),
-    ("timeout", STRING),
+    ("timeout", DURATION),
 ]);
 
 /// `logging`.
@@ -460,13 +462,13 @@ static GENERIC_RESOURCE: Attributes =
     object(&[("discrete_resource_spec", Object(&object(&[("kind", STRING), ("value", STRING_OR_NUMBER)])))]);
 
 static RESTART_POLICY: Attributes =
-    object(&[("condition", STRING), ("delay", STRING), ("max_attempts", STRING_OR_WHOLE), ("window", STRING)]);
+    object(&[("condition", STRING), ("delay", DURATION), ("max_attempts", STRING_OR_WHOLE), ("window", DURATION)]);
 
 static UPDATE: Attributes = object(&[
-    ("delay", STRING),
+    ("delay", DURATION),
     ("failure_action", STRING),
     ("max_failure_ratio", STRING_OR_NUMBER),
-    ("monitor", STRING),
+    ("monitor", DURATION),
     ("order", Choice(&["start-first", "stop-first"])),
     ("parallelism", STRING_OR_WHOLE),
 ]);

@@ -12,7 +12,7 @@
 //!
 //! Specification: <https://github.com/compose-spec/compose-spec/blob/main/12-interpolation.md>.
 
-use super::limits::{SUBSTITUTED_BYTES_MAX, SUBSTITUTION_DEPTH_MAX};
+use super::limits::{SUBSTITUTED_BYTES_MAX, SUBSTITUTION_DEPTH_MAX, SUBSTITUTIONS_MAX};
 
 /// Why text cannot be substituted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +35,7 @@ pub enum Error {
     #[error("substitutions are nested more than {SUBSTITUTION_DEPTH_MAX} levels deep")]
     TooDeep,
     /// A value that grows without bound.
-    #[error("the substituted value is longer than {SUBSTITUTED_BYTES_MAX} bytes")]
+    #[error("the value has more than {SUBSTITUTIONS_MAX} substitutions or grows beyond {SUBSTITUTED_BYTES_MAX} bytes")]
     TooLong,
 }
 
@@ -46,13 +46,14 @@ pub(crate) fn substitute(
     unset: &mut dyn FnMut(&str),
 ) -> Result<String, Error> {
     let mut out = String::with_capacity(text.len());
-    Substitution { lookup, unset }.expand(text, &mut out, 0)?;
+    Substitution { lookup, unset, count: 0 }.expand(text, &mut out, 0)?;
     Ok(out)
 }
 
 struct Substitution<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     unset: &'a mut dyn FnMut(&str),
+    count: usize,
 }
 
 impl Substitution<'_> {
@@ -78,7 +79,9 @@ impl Substitution<'_> {
                 }
                 &after[name.len()..]
             };
-            if out.len() > SUBSTITUTED_BYTES_MAX && out.len() > text.len() {
+            self.count += 1;
+            let grown = out.len() > SUBSTITUTED_BYTES_MAX && out.len() > text.len();
+            if grown || self.count > SUBSTITUTIONS_MAX {
                 return Err(Error::TooLong);
             }
         }
@@ -111,7 +114,7 @@ impl Substitution<'_> {
         };
         let operator = after.chars().next().filter(|c| matches!(c, '-' | '?' | '+')).ok_or_else(invalid)?;
         let operand_and_rest = &after[1..];
-        let end = closing_brace(operand_and_rest).ok_or_else(invalid)?;
+        let end = closing_brace(operand_and_rest)?.ok_or_else(invalid)?;
         let (operand, rest) = (&operand_and_rest[..end], &operand_and_rest[end + 1..]);
         let value = (self.lookup)(name);
         let present = value.as_ref().is_some_and(|value| !(empty_counts_as_unset && value.is_empty()));
@@ -140,7 +143,7 @@ fn name_of(text: &str) -> &str {
 /// The brace that closes an operand: the balancing one of this line, else its last one.
 ///
 /// The character after an opening brace never closes it, as in Compose (`${A:-{}}` is `{}`).
-fn closing_brace(text: &str) -> Option<usize> {
+fn closing_brace(text: &str) -> Result<Option<usize>, Error> {
     let mut open = 1usize;
     let mut last = None;
     let mut bytes = text.bytes().enumerate();
@@ -151,11 +154,14 @@ fn closing_brace(text: &str) -> Option<usize> {
                 last = Some(at);
                 open -= 1;
                 if open == 0 {
-                    return last;
+                    return Ok(last);
                 }
             }
             b'{' => {
                 open += 1;
+                if open > SUBSTITUTION_DEPTH_MAX {
+                    return Err(Error::TooDeep);
+                }
                 match bytes.next() {
                     Some((at, b'}')) => last = Some(at),
                     Some((_, b'\n')) | None => break,
@@ -165,7 +171,7 @@ fn closing_brace(text: &str) -> Option<usize> {
             _ => {}
         }
     }
-    last
+    Ok(last)
 }
 
 #[cfg(test)]

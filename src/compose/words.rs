@@ -13,9 +13,19 @@ pub(crate) struct Words {
     pub ignored: Option<String>,
 }
 
-/// A quote, backslash or parenthesis that is not closed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Unbalanced;
+/// Why a command cannot be split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    /// A quote, backslash or parenthesis that is not closed.
+    #[error("this command has a quote or parenthesis without its partner")]
+    Unbalanced,
+    /// More words than any command has.
+    #[error("this command has more than {WORDS_MAX} words")]
+    TooLong,
+}
+
+/// Words of one command; the kernel takes 2 MiB of them at most.
+const WORDS_MAX: usize = 10_000;
 
 #[derive(Default)]
 struct State {
@@ -32,7 +42,7 @@ impl State {
 }
 
 /// Splits `text`.
-pub(crate) fn split(text: &str) -> Result<Words, Unbalanced> {
+pub(crate) fn split(text: &str) -> Result<Words, Error> {
     let mut words = Vec::new();
     let mut word = String::new();
     let mut begun = false;
@@ -54,6 +64,9 @@ pub(crate) fn split(text: &str) -> Result<Words, Unbalanced> {
             '\\' => escaped = true,
             ' ' | '\t' | '\r' | '\n' if state.is_quoted() => word.push(c),
             ' ' | '\t' | '\r' | '\n' => {
+                if words.len() > WORDS_MAX {
+                    return Err(Error::TooLong);
+                }
                 if begun {
                     words.push(std::mem::take(&mut word));
                 }
@@ -70,7 +83,7 @@ pub(crate) fn split(text: &str) -> Result<Words, Unbalanced> {
             }
             '(' if !state.single && !state.double && !state.backtick => {
                 if state.dollar || !word.ends_with('$') {
-                    return Err(Unbalanced);
+                    return Err(Error::Unbalanced);
                 }
                 state.dollar = true;
                 word.push(c);
@@ -97,7 +110,7 @@ pub(crate) fn split(text: &str) -> Result<Words, Unbalanced> {
     if begun {
         words.push(word);
     }
-    if escaped || state.is_quoted() { Err(Unbalanced) } else { Ok(Words { words, ignored }) }
+    if escaped || state.is_quoted() { Err(Error::Unbalanced) } else { Ok(Words { words, ignored }) }
 }
 
 #[cfg(test)]
@@ -129,7 +142,7 @@ mod tests {
     #[test]
     fn quotes_must_be_closed() {
         for text in ["'a", "\"a", "a\\", "(a", "a)", "`a"] {
-            assert_eq!(split(text), Err(Unbalanced), "{text}");
+            assert_eq!(split(text), Err(Error::Unbalanced), "{text}");
         }
     }
 }
