@@ -47,6 +47,53 @@ pub enum Error {
         /// What it is.
         what: String,
     },
+    /// Files cannot be copied.
+    #[error("{}: cannot copy", mark.location)]
+    Copy {
+        /// The instruction.
+        mark: Mark,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// A URL of ADD cannot be fetched.
+    #[error("{}: cannot fetch {url}", mark.location)]
+    Fetch {
+        /// The instruction.
+        mark: Mark,
+        /// The URL.
+        url: String,
+        /// Why.
+        #[source]
+        source: super::fetch::FetchError,
+    },
+    /// A user that the image does not have.
+    #[error("{}: the user `{user}` is unknown in the image", mark.location)]
+    User {
+        /// The instruction.
+        mark: Mark,
+        /// As given.
+        user: String,
+        /// What the image says.
+        #[source]
+        source: crate::runtime::Error,
+    },
+    /// A base image cannot be had.
+    #[error("{}: cannot get the image {reference}", mark.location)]
+    Image {
+        /// Where it is named.
+        mark: Mark,
+        /// The image.
+        reference: String,
+        /// Why.
+        #[source]
+        source: crate::image::Error,
+    },
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
     /// The wanted stage does not exist.
     #[error("the target stage `{target}` does not exist")]
     Target {
@@ -88,7 +135,9 @@ pub struct Mark {
 impl Explain for Error {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Syntax { hint, .. } => hint.clone(),
+            Self::Syntax { hint, .. } | Self::Copy { hint, .. } => hint.clone(),
+            Self::Image { source, .. } => source.hint(),
+            Self::Store(error) => error.hint(),
             Self::DockerfileMissing { .. } => {
                 Some("name it with `--file`, or `build.dockerfile` in the compose file".into())
             }
@@ -100,7 +149,12 @@ impl Explain for Error {
 
     fn excerpts(&self) -> Vec<Excerpt> {
         match self {
-            Self::Syntax { mark, .. } | Self::Unsupported { mark, .. } => vec![mark.excerpt(String::new())],
+            Self::Syntax { mark, .. }
+            | Self::Unsupported { mark, .. }
+            | Self::Copy { mark, .. }
+            | Self::Fetch { mark, .. }
+            | Self::User { mark, .. }
+            | Self::Image { mark, .. } => vec![mark.excerpt(String::new())],
             _ => Vec::new(),
         }
     }

@@ -146,7 +146,16 @@ impl Patterns {
 
     /// Whether something below the hidden folder `path` may be shown again.
     pub fn may_show_below(&self, path: &str) -> bool {
-        self.patterns.iter().filter(|pattern| pattern.shows).any(|pattern| {
+        self.may_match_below(path, true)
+    }
+
+    /// Whether a plain pattern may match something below the folder `path`, which it does not match itself.
+    pub fn may_hide_below(&self, path: &str) -> bool {
+        self.may_match_below(path, false)
+    }
+
+    fn may_match_below(&self, path: &str, shows: bool) -> bool {
+        self.patterns.iter().filter(|pattern| pattern.shows == shows).any(|pattern| {
             let literal = pattern.text.split('/').take_while(|part| !part.contains(['*', '?', '[', '\\']));
             literal.zip(path.split('/')).all(|(wanted, part)| wanted == part)
         })
@@ -161,6 +170,41 @@ impl Patterns {
 impl Verdict {
     fn has(&self, index: usize) -> bool {
         self.matched.get(index).copied().unwrap_or(false)
+    }
+}
+
+/// A shell pattern for one component of a path: `*`, `?`, classes and escapes.
+#[derive(Debug)]
+pub struct Glob {
+    tokens: Vec<Token>,
+}
+
+impl Glob {
+    /// Whether a component of a path is a pattern at all.
+    pub fn is_pattern(component: &str) -> bool {
+        component.contains(['*', '?', '[', '\\'])
+    }
+
+    /// Compiles a pattern. Errors: why it is malformed.
+    pub fn new(component: &str) -> Result<Self, &'static str> {
+        check_syntax(component)?;
+        let mut tokens = Vec::new();
+        let mut chars = component.chars().peekable();
+        while let Some(c) = chars.next() {
+            tokens.push(match c {
+                '*' => Token::Star,
+                '?' => Token::Any,
+                '[' => class(&mut chars),
+                '\\' => Token::Literal(chars.next().unwrap_or('\\')),
+                c => Token::Literal(c),
+            });
+        }
+        Ok(Self { tokens })
+    }
+
+    /// Whether it matches a name.
+    pub fn matches(&self, name: &str) -> bool {
+        matches(&self.tokens, name)
     }
 }
 

@@ -12,8 +12,14 @@
 //!
 //! Source: <https://docs.docker.com/reference/dockerfile/>, BuildKit's newest stable front end.
 
+mod archive;
+mod content;
+mod copy;
 mod dockerfile;
 mod error;
+mod execute;
+mod fetch;
+mod finish;
 mod ignore;
 mod interpret;
 mod mode;
@@ -21,12 +27,20 @@ mod plan;
 mod platform;
 mod ports;
 mod request;
+mod run;
+mod select;
+mod target;
+mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::base::fs;
-use crate::model::image::ImageConfig;
+use crate::image::{self, PullOptions, PullPolicy};
+use crate::model::event::Progress;
+use crate::model::image::{Image, ImageConfig};
+use crate::model::reference::Reference;
+use crate::store::Store;
 use dockerfile::Dockerfile;
 
 pub use error::{Error, Mark};
@@ -72,12 +86,111 @@ fn read_dockerfile(request: &BuildRequest) -> Result<Dockerfile, Error> {
     dockerfile::parse_dockerfile(&path, &text)
 }
 
-/// Builds the image of `request` and returns it; its tags are set.
-pub fn build(
-    store: &crate::store::Store,
+/// Builds the image of a request, tags it and returns its record.
+///
+/// Steps are reported as resources whose parent is `request.resource`: `Working`, lines of `Output`, then `Done`
+/// (`CACHED` or the time it took) or `Error`. Threads are used; RUN steps are started from them.
+/// Errors: `Syntax` and the like before anything is done; `Run` when a command fails, with its output and code;
+/// `Image` when a base image cannot be had; the store's, the runtime's and the network's.
+pub fn build(store: &Store, request: &BuildRequest, progress: &dyn Progress) -> Result<Image, Error> {
+    let mut plan = plan::Plan::new(read_dockerfile(request)?, request)?;
+    let images = resolve_images(store, request, &mut plan, progress)?;
+    let mut states: BTreeMap<usize, interpret::State> = BTreeMap::new();
+    let mut stages = BTreeMap::new();
+    for index in plan.reachable() {
+        let state = match &plan.stages[index].base {
+            plan::Base::Stage(base) => states.get(base).map(interpret::State::of_stage).unwrap_or_default(),
+            plan::Base::Image(reference) => interpret::State::of_image(&images[reference].config, &plan),
+            plan::Base::Scratch | plan::Base::Folder(_) => interpret::State::of_image(&ImageConfig::default(), &plan),
+        };
+        let interpreted = interpret::interpret(&plan, index, state)?;
+        states.insert(index, interpreted.state.clone());
+        stages.insert(index, interpreted);
+    }
+    let dockerfile = match &request.dockerfile {
+        DockerfileSource::Path(path) => Some(path.as_path()),
+        DockerfileSource::Inline(_) => None,
+    };
+    let ignore = ignore::Patterns::of_build(&request.context, dockerfile)?;
+    let executor = execute::Executor::new(store, request, &plan, stages, &images, ignore, progress);
+    let built = executor.run()?;
+    let state = states.remove(&plan.target).unwrap_or_default();
+    finish::finish(store, request, state, built)
+}
+
+/// Makes all images present that reachable stages need, and adds their ONBUILD triggers, which may need more.
+fn resolve_images(
+    store: &Store,
     request: &BuildRequest,
-    progress: &dyn crate::model::event::Progress,
-) -> Result<crate::model::image::Image, Error> {
-    let _ = (store, request, progress);
-    todo!()
+    plan: &mut plan::Plan,
+    progress: &dyn Progress,
+) -> Result<BTreeMap<Reference, Image>, Error> {
+    let mut images: BTreeMap<Reference, Image> = BTreeMap::new();
+    let mut triggered = BTreeSet::new();
+    loop {
+        let missing: Vec<Reference> = plan.images().into_iter().filter(|name| !images.contains_key(name)).collect();
+        let fetch = |reference: &Reference| -> Result<Image, Error> {
+            if !request.pull
+                && let Some(image) = store.images().resolve(reference)?
+            {
+                return Ok(image);
+            }
+            let policy = if request.pull { PullPolicy::Always } else { PullPolicy::Missing };
+            let options = PullOptions { platform: request.platform.clone(), policy };
+            image::pull(store, reference, &options, progress).map_err(|source| Error::Image {
+                mark: plan.mark_of_image(reference),
+                reference: reference.to_string(),
+                source,
+            })
+        };
+        let results: Vec<Result<Image, Error>> = match missing.as_slice() {
+            [one] => vec![fetch(one)],
+            many => std::thread::scope(|scope| {
+                let threads: Vec<_> = many.iter().map(|reference| scope.spawn(|| fetch(reference))).collect();
+                // A thread only ends without a result when it panicked, and then this one does, too.
+                threads.into_iter().map(|thread| thread.join().expect("the thread of a pull does not panic")).collect()
+            }),
+        };
+        for (reference, result) in missing.iter().zip(results) {
+            let image = result?;
+            for layer in &image.layers {
+                store.lease()?.protect(&layer.diff_id)?;
+            }
+            images.insert(reference.clone(), image);
+        }
+        if !add_triggers(plan, &images, &mut triggered)? && missing.is_empty() {
+            return Ok(images);
+        }
+    }
+}
+
+/// Adds the ONBUILD triggers of bases that are known now; says whether there were any.
+fn add_triggers(
+    plan: &mut plan::Plan,
+    images: &BTreeMap<Reference, Image>,
+    triggered: &mut BTreeSet<usize>,
+) -> Result<bool, Error> {
+    let mut added = false;
+    for index in plan.reachable() {
+        if !triggered.insert(index) {
+            continue;
+        }
+        let (name, texts) = match &plan.stages[index].base {
+            plan::Base::Image(reference) => match images.get(reference) {
+                Some(image) => (reference.to_string(), image.config.config.on_build.clone()),
+                None => {
+                    triggered.remove(&index);
+                    continue;
+                }
+            },
+            plan::Base::Stage(base) => (plan.stages[*base].label.clone(), plan.own_triggers(*base)),
+            _ => continue,
+        };
+        if !texts.is_empty() {
+            let escape = plan.escape;
+            plan.add_triggers(index, dockerfile::parse_triggers(&name, &texts, escape)?)?;
+            added = true;
+        }
+    }
+    Ok(added)
 }

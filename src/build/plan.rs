@@ -17,7 +17,7 @@ use super::dockerfile::expand::{Expanded, Syntax, expand};
 use super::dockerfile::instruction::{Instruction, Kind};
 use super::dockerfile::lines::Line;
 use super::dockerfile::{Dockerfile, suggestion};
-use super::error::Error;
+use super::error::{Error, Mark};
 use super::platform::Platform;
 use super::request::BuildRequest;
 use crate::model::reference::Reference;
@@ -338,6 +338,39 @@ impl Plan {
             }
         }
         images
+    }
+
+    /// The ONBUILD instructions of a stage, for those that begin with it.
+    pub fn own_triggers(&self, index: usize) -> Vec<String> {
+        let kinds = self.stages[index].instructions.iter().map(|planned| &planned.instruction.kind);
+        let triggers = kinds.filter_map(|kind| match kind {
+            Kind::Onbuild(text) => Some(text.clone()),
+            _ => None,
+        });
+        triggers.collect()
+    }
+
+    /// Where an image is named first, for errors.
+    pub fn mark_of_image(&self, reference: &Reference) -> Mark {
+        for stage in &self.stages {
+            if stage.base == Base::Image(reference.clone()) {
+                return match stage
+                    .from
+                    .text
+                    .split_whitespace()
+                    .find(|word| word.parse().ok().as_ref() == Some(reference))
+                {
+                    Some(word) => stage.from.mark_of(word),
+                    None => stage.from.mark_of(""),
+                };
+            }
+            for planned in &stage.instructions {
+                if planned.origins.contains(&Some(Origin::Image(reference.clone()))) {
+                    return planned.instruction.line.mark_of("");
+                }
+            }
+        }
+        self.stages[self.target].from.mark_of("")
     }
 
     /// The stages that the target needs and itself, each after those that it needs.

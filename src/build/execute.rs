@@ -1,0 +1,574 @@
+//! The stages of a plan, executed: several at once, each step taken from the cache or done.
+//!
+//! ```text
+//! images: local first, else pulled, all at once; ONBUILD triggers may ask for more
+//! stage:  waits for the stages it reads from, then for each step
+//!           key = identity of the layers so far + instruction + digest of what it reads
+//!           remembered and its layer there?  take it
+//!           else lock the key, look again, execute, commit by content, remember
+//! ```
+//!
+//! The identity of a stage is the list of its diff ids, not of its keys: a step that runs again but makes the same
+//! layer lets all later steps be taken from the cache. `COPY --from` has two keys: a cheap one of the other
+//! stage's identity, and one of the content of the files it selects, which holds when that stage was made anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use sha2::{Digest as _, Sha256};
+
+use super::content::{StatCache, digest_files, digest_groups, field};
+use super::copy::{Manner, copy_groups, copy_inline, make_workdir};
+use super::dockerfile::lines::Line;
+use super::error::Error;
+use super::fetch::fetch;
+use super::ignore::Patterns;
+use super::interpret::{Action, CopyAction, Interpreted, Step, is_git, is_url};
+use super::plan::{Origin, Plan};
+use super::request::BuildRequest;
+use super::select::{Group, SelectError, Wish, select};
+use super::target::{Owner, Target};
+use super::tree::Tree;
+use crate::base::id::Digest;
+use crate::model::event::{Event, EventStatus, Progress};
+use crate::model::image::{Image, LayerRecord};
+use crate::model::reference::Reference;
+use crate::store::{LayerWriter, StepRecord, Store};
+
+/// Changes when a step's result would be another for the same instruction.
+const KEY_VERSION: &[u8] = b"wharf-step-1";
+
+/// The result of a stage.
+#[derive(Debug, Clone, Default)]
+pub struct Built {
+    /// Its layers, bottom first.
+    pub layers: Vec<LayerRecord>,
+    /// When the layers of its own steps were made, in order.
+    pub created: Vec<jiff::Timestamp>,
+}
+
+/// Everything that the steps of one build share.
+pub struct Executor<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// What is built.
+    pub request: &'a BuildRequest,
+    /// Its plan.
+    pub plan: &'a Plan,
+    /// Reachable stages, interpreted.
+    pub stages: BTreeMap<usize, Interpreted>,
+    /// Images that stages begin with or read from.
+    pub images: &'a BTreeMap<Reference, Image>,
+    /// The ignore file.
+    pub ignore: Patterns,
+    /// Where progress goes.
+    pub progress: &'a dyn Progress,
+    context: OnceLock<Context>,
+    state: Mutex<State>,
+    changed: Condvar,
+    cancelled: AtomicBool,
+}
+
+/// The build context, opened when the first step reads from it.
+struct Context {
+    tree: Tree,
+    cache: StatCache,
+}
+
+#[derive(Default)]
+struct State {
+    started: BTreeSet<usize>,
+    built: BTreeMap<usize, Built>,
+    error: Option<Error>,
+}
+
+/// A step that is about to be executed.
+pub struct Running<'a> {
+    /// The step.
+    pub step: &'a Step,
+    /// How progress names it.
+    pub resource: String,
+    /// The layers below it, bottom first.
+    pub layers: &'a [LayerRecord],
+}
+
+impl<'a> Executor<'a> {
+    /// Prepares to execute the reachable stages of `plan`.
+    pub fn new(
+        store: &'a Store,
+        request: &'a BuildRequest,
+        plan: &'a Plan,
+        stages: BTreeMap<usize, Interpreted>,
+        images: &'a BTreeMap<Reference, Image>,
+        ignore: Patterns,
+        progress: &'a dyn Progress,
+    ) -> Self {
+        Self {
+            store,
+            request,
+            plan,
+            stages,
+            images,
+            ignore,
+            progress,
+            context: OnceLock::new(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            cancelled: AtomicBool::new(false),
+        }
+    }
+
+    /// Builds all stages and returns the result of the target.
+    ///
+    /// Errors: that of the first step that failed; the others stop at their next step.
+    pub fn run(&self) -> Result<Built, Error> {
+        let order = self.plan.reachable();
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let threads = order.len().min(cores.max(2));
+        if threads <= 1 {
+            self.work(&order);
+        } else {
+            std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(|| self.work(&order));
+                }
+            });
+        }
+        if let Some(context) = self.context.get()
+            && let Some(bytes) = context.cache.encode()
+        {
+            self.store.cache().set_stat(&self.request.context, &bytes)?;
+        }
+        let mut state = self.lock();
+        match state.error.take() {
+            Some(error) => Err(error),
+            None => Ok(state.built.remove(&self.plan.target).unwrap_or_default()),
+        }
+    }
+
+    /// Whether another step failed, so that this one need not go on.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes stages whose needs are built until there is none left.
+    fn work(&self, order: &[usize]) {
+        while let Some(index) = self.next_stage(order) {
+            let result = self.stage(index);
+            let mut state = self.lock();
+            match result {
+                Ok(built) => {
+                    state.built.insert(index, built);
+                }
+                Err(error) => {
+                    self.cancelled.store(true, Ordering::Relaxed);
+                    state.error.get_or_insert(error);
+                }
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    fn next_stage(&self, order: &[usize]) -> Option<usize> {
+        let mut state = self.lock();
+        loop {
+            if state.error.is_some() || order.iter().all(|index| state.started.contains(index)) {
+                return None;
+            }
+            let ready = order.iter().copied().find(|index| {
+                !state.started.contains(index)
+                    && self.plan.needs(*index).iter().all(|need| state.built.contains_key(need))
+            });
+            if let Some(index) = ready {
+                state.started.insert(index);
+                return Some(index);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn stage(&self, index: usize) -> Result<Built, Error> {
+        let stage = &self.plan.stages[index];
+        let mut built = match &stage.base {
+            super::plan::Base::Scratch => Built::default(),
+            super::plan::Base::Stage(base) => self.lock().built.get(base).cloned().unwrap_or_default(),
+            super::plan::Base::Image(reference) => {
+                Built { layers: self.image(reference).layers.clone(), created: Vec::new() }
+            }
+            super::plan::Base::Folder(path) => {
+                let reason = format!("a stage cannot begin with the folder {} yet", path.display());
+                return Err(Error::Context { name: stage.label.clone(), reason });
+            }
+        };
+        let Some(interpreted) = self.stages.get(&index) else { return Ok(built) };
+        let total = interpreted.steps.len();
+        for (number, step) in interpreted.steps.iter().enumerate() {
+            if self.is_cancelled() {
+                break;
+            }
+            let name = if self.stages.len() > 1 { format!("{} ", stage.label) } else { String::new() };
+            let resource = format!("[{name}{}/{total}] {}", number + 1, step.title);
+            let begin = Instant::now();
+            self.report(&resource, EventStatus::Working, "");
+            let running = Running { step, resource: resource.clone(), layers: &built.layers };
+            match self.step(&running) {
+                Ok((record, cached)) => {
+                    let text = if cached {
+                        "CACHED".to_owned()
+                    } else {
+                        format!("DONE {:.1}s", begin.elapsed().as_secs_f64())
+                    };
+                    self.report(&resource, EventStatus::Done, &text);
+                    built.layers.extend(record.layers);
+                    built.created.push(record.created);
+                }
+                Err(error) => {
+                    self.report(&resource, EventStatus::Error, "ERROR");
+                    return Err(error);
+                }
+            }
+        }
+        Ok(built)
+    }
+
+    /// Reports about a step.
+    pub fn report(&self, resource: &str, status: EventStatus, text: &str) {
+        let mut event = Event::new(resource, status, text);
+        event.parent = Some(self.request.resource.clone());
+        self.progress.report(event);
+    }
+
+    fn image(&self, reference: &Reference) -> &Image {
+        // Images are resolved for the whole plan before execution begins.
+        &self.images[reference]
+    }
+
+    /// The layers of another stage or an image.
+    pub fn layers_of(&self, origin: &Origin) -> Vec<LayerRecord> {
+        match origin {
+            Origin::Stage(index) => self.lock().built.get(index).map(|built| built.layers.clone()).unwrap_or_default(),
+            Origin::Image(reference) => self.image(reference).layers.clone(),
+            Origin::Folder(_) | Origin::Scratch => Vec::new(),
+        }
+    }
+
+    /// The folders of layers.
+    pub fn folders(&self, layers: &[LayerRecord]) -> Vec<PathBuf> {
+        layers.iter().map(|layer| self.store.layers().path(&layer.diff_id)).collect()
+    }
+
+    /// Layers as one tree.
+    pub fn tree(&self, layers: &[LayerRecord]) -> Result<Tree, Error> {
+        let empty = self.store.temporary_path()?;
+        if layers.is_empty() {
+            crate::base::fs::create_dir_all(&empty)?;
+        }
+        let tree = Tree::layers(&self.folders(layers), &empty)?;
+        if layers.is_empty() {
+            crate::base::fs::remove_dir_all(&empty)?;
+        }
+        Ok(tree)
+    }
+
+    fn context(&self) -> Result<&Context, Error> {
+        if let Some(context) = self.context.get() {
+            return Ok(context);
+        }
+        let tree = Tree::folder(&self.request.context)?;
+        let cache =
+            self.store.cache().stat(&self.request.context)?.map_or_else(StatCache::default, |b| StatCache::decode(&b));
+        Ok(self.context.get_or_init(|| Context { tree, cache }))
+    }
+
+    fn step(&self, running: &Running<'_>) -> Result<(StepRecord, bool), Error> {
+        match &running.step.action {
+            Action::Run(action) => {
+                let key = self.run_key(running, action)?;
+                self.cached_or(running, &key, || self.run_step(running, action))
+            }
+            Action::Workdir { path, user } => {
+                let mut key = self.key(running, "workdir");
+                field(&mut key, path.as_bytes());
+                field(&mut key, user.as_bytes());
+                self.cached_or(running, &digest(key), || {
+                    self.layer(running, |target, below| {
+                        let owner = self.owner(&running.step.line, below, user)?;
+                        make_workdir(target, path, owner).map_err(|error| self.copy_error(&running.step.line, error))
+                    })
+                })
+            }
+            Action::Copy(action) => self.copy_step(running, action),
+        }
+    }
+
+    /// The beginning of every key: version, platform, the layers so far, the kind of step.
+    pub fn key(&self, running: &Running<'_>, kind: &str) -> Sha256 {
+        let mut hasher = Sha256::new();
+        field(&mut hasher, KEY_VERSION);
+        field(&mut hasher, kind.as_bytes());
+        field(&mut hasher, identity(running.layers).as_bytes());
+        hasher
+    }
+
+    /// Takes a step from the cache or executes it, once for all builds that want it at the same time.
+    fn cached_or(
+        &self,
+        running: &Running<'_>,
+        key: &Digest,
+        execute: impl FnOnce() -> Result<LayerRecord, Error>,
+    ) -> Result<(StepRecord, bool), Error> {
+        if let Some(record) = self.remembered(key)? {
+            return Ok((record, true));
+        }
+        let begin = jiff::Timestamp::now();
+        let _lock = self.store.lock_digest(key)?;
+        // Another build may have done it meanwhile; that is new enough even with --no-cache.
+        if let Some(record) = self.store.cache().step(key)?
+            && (!self.request.no_cache || record.created >= begin)
+        {
+            return Ok((record, true));
+        }
+        let layer = execute()?;
+        let record = StepRecord {
+            key: key.clone(),
+            description: running.step.title.clone(),
+            created: jiff::Timestamp::now(),
+            layers: vec![layer],
+            data: serde_json::Value::Null,
+        };
+        self.store.cache().remember(&record)?;
+        Ok((record, false))
+    }
+
+    fn remembered(&self, key: &Digest) -> Result<Option<StepRecord>, Error> {
+        if self.request.no_cache {
+            return Ok(None);
+        }
+        Ok(self.store.cache().step(key)?)
+    }
+
+    /// Fills and commits a layer.
+    fn layer(
+        &self,
+        running: &Running<'_>,
+        fill: impl FnOnce(&mut Target<'_>, &Tree) -> Result<(), Error>,
+    ) -> Result<LayerRecord, Error> {
+        let writer: LayerWriter = self.store.layers().begin()?;
+        let below = self.tree(running.layers)?;
+        let mut target = Target::new(writer.folder(), &below)?;
+        fill(&mut target, &below)?;
+        target.finish()?;
+        Ok(writer.commit_by_content()?)
+    }
+
+    fn copy_step(&self, running: &Running<'_>, action: &CopyAction) -> Result<(StepRecord, bool), Error> {
+        let line = &running.step.line;
+        let mut key = self.key(running, if action.add { "add" } else { "copy" });
+        field(&mut key, action.destination.as_bytes());
+        field(&mut key, action.chown.as_deref().unwrap_or("").as_bytes());
+        field(&mut key, format!("{:?} {:?}", action.chmod, action.unpack).as_bytes());
+        for (name, content) in &action.inline {
+            field(&mut key, name.as_bytes());
+            field(&mut key, content.as_bytes());
+        }
+        // The cheap key: nothing in the other tree needs to be looked at.
+        let cheap = match &action.origin {
+            Some(origin @ (Origin::Stage(_) | Origin::Image(_))) => {
+                let mut cheap = key.clone();
+                field(&mut cheap, identity(&self.layers_of(origin)).as_bytes());
+                field(&mut cheap, format!("{:?} {} {:?}", action.sources, action.parents, action.exclude).as_bytes());
+                Some(digest(cheap))
+            }
+            _ => None,
+        };
+        if let Some(cheap) = &cheap
+            && let Some(record) = self.remembered(cheap)?
+        {
+            return Ok((record, true));
+        }
+        let mut remote = Vec::new();
+        for source in &action.sources {
+            if is_git(source) {
+                return Err(unsupported(line, source, "ADD of a git repository"));
+            }
+            if is_url(source) {
+                let file = fetch(self.store, source, action.checksum.as_deref()).map_err(|error| Error::Fetch {
+                    mark: line.mark_of(source),
+                    url: source.clone(),
+                    source: error,
+                })?;
+                field(&mut key, file.digest.as_str().as_bytes());
+                field(&mut key, file.name.as_bytes());
+                remote.push(file);
+            }
+        }
+        let (tree, groups) = self.selected(line, action)?;
+        key.update(digest_groups(&groups));
+        let key = digest(key);
+        let result = self.cached_or(running, &key, || {
+            self.layer(running, |target, below| {
+                let owner = action.chown.as_ref().map(|user| self.owner(line, below, user)).transpose()?;
+                let unpack = action.unpack.unwrap_or(action.add);
+                let manner = Manner { destination: &action.destination, owner, chmod: action.chmod.as_ref(), unpack };
+                let fail = |error| self.copy_error(line, error);
+                copy_groups(target, tree.get(self)?, &groups, &manner).map_err(fail)?;
+                for file in &mut remote {
+                    file.copy(target, &manner).map_err(fail)?;
+                }
+                for (name, content) in &action.inline {
+                    let now_ns = jiff::Timestamp::now().as_nanosecond();
+                    copy_inline(target, name, &mut content.as_bytes(), &manner, None, now_ns).map_err(fail)?;
+                }
+                Ok(())
+            })
+        })?;
+        if let Some(cheap) = cheap {
+            self.store.cache().remember(&StepRecord { key: cheap, ..result.0.clone() })?;
+        }
+        Ok(result)
+    }
+
+    fn selected(&self, line: &Line, action: &CopyAction) -> Result<(Source, Vec<Group>), Error> {
+        let local: Vec<String> =
+            action.sources.iter().filter(|source| !is_url(source) && !is_git(source)).cloned().collect();
+        let exclude = Patterns::new(action.exclude.iter().map(String::as_str)).map_err(|(pattern, reason)| {
+            line.error(&pattern, format!("the pattern `{pattern}` is malformed: {reason}"))
+        })?;
+        let none = Patterns::default();
+        let source = match &action.origin {
+            None if local.is_empty() => return Ok((Source::None, Vec::new())),
+            None => Source::Context,
+            Some(Origin::Folder(path)) => Source::Tree(Tree::folder(path)?),
+            Some(origin) => Source::Tree(self.tree(&self.layers_of(origin))?),
+        };
+        let from_host = matches!(action.origin, None | Some(Origin::Folder(_)));
+        let wish = Wish {
+            sources: &local,
+            parents: action.parents,
+            exclude: &exclude,
+            ignore: if action.origin.is_none() { &self.ignore } else { &none },
+            keep_owner: !from_host,
+        };
+        let tree = source.get(self)?;
+        let mut groups = select(tree, &wish).map_err(|error| self.select_error(line, action, error))?;
+        let cache = match &source {
+            Source::Context => Some(&self.context()?.cache),
+            _ => None,
+        };
+        digest_files(tree, &mut groups, cache)?;
+        Ok((source, groups))
+    }
+
+    fn select_error(&self, line: &Line, action: &CopyAction, error: SelectError) -> Error {
+        let SelectError::Missing { path, ignored } = &error else {
+            return Error::Copy { mark: line.mark_of(""), source: Box::new(error), hint: None };
+        };
+        let place = match &action.origin {
+            None => format!("the build context {}", self.request.context.display()),
+            Some(Origin::Stage(index)) => format!("the stage {}", self.plan.stages[*index].label),
+            Some(Origin::Image(reference)) => format!("the image {reference}"),
+            Some(Origin::Folder(path)) => path.display().to_string(),
+            Some(Origin::Scratch) => "scratch".into(),
+        };
+        let dockerfile = match &self.request.dockerfile {
+            super::request::DockerfileSource::Path(path) => Some(path.as_path()),
+            super::request::DockerfileSource::Inline(_) => None,
+        };
+        let hint = if *ignored {
+            let file = super::ignore::ignore_file(&self.request.context, dockerfile);
+            format!("it exists, but {} hides it", file.display())
+        } else {
+            format!("paths are relative to {place}")
+        };
+        Error::Copy { mark: line.mark_of(path), source: Box::new(error), hint: Some(hint) }
+    }
+
+    fn copy_error(&self, line: &Line, error: super::copy::CopyError) -> Error {
+        Error::Copy { mark: line.mark_of(""), source: Box::new(error), hint: None }
+    }
+
+    /// Who `user[:group]` is in the image so far. A number needs no passwd file and is its own group.
+    fn owner(&self, line: &Line, below: &Tree, user: &str) -> Result<Owner, Error> {
+        let (name, group) = user.split_once(':').map_or((user, None), |(name, group)| (name, Some(group)));
+        let group = group.filter(|group| !group.is_empty());
+        let resolve = |text: &str| {
+            crate::runtime::user::resolve(below.root(), text, &[]).map_err(|source| Error::User {
+                mark: line.mark_of(user),
+                user: user.to_owned(),
+                source,
+            })
+        };
+        let (uid, own_gid) = match name.parse::<u32>() {
+            Ok(uid) => (uid, uid),
+            Err(_) if name.is_empty() => (0, 0),
+            Err(_) => {
+                let user = resolve(name)?;
+                (user.uid, user.gid)
+            }
+        };
+        let gid = match group.map(|group| (group, group.parse::<u32>())) {
+            None => own_gid,
+            Some((_, Ok(gid))) => gid,
+            Some((group, Err(_))) => resolve(&format!("0:{group}"))?.gid,
+        };
+        Ok(Owner { uid, gid })
+    }
+
+    /// The digest of a part of the build context, for a mount.
+    pub fn context_digest(&self, line: &Line, source: &str) -> Result<[u8; 32], Error> {
+        let action = CopyAction {
+            add: false,
+            sources: vec![if source.is_empty() { "/".to_owned() } else { source.to_owned() }],
+            inline: Vec::new(),
+            destination: "/".into(),
+            chown: None,
+            chmod: None,
+            parents: false,
+            exclude: Vec::new(),
+            checksum: None,
+            unpack: None,
+            origin: None,
+        };
+        Ok(digest_groups(&self.selected(line, &action)?.1))
+    }
+}
+
+/// Where the files of a COPY are.
+enum Source {
+    None,
+    Context,
+    Tree(Tree),
+}
+
+impl Source {
+    fn get<'s>(&'s self, executor: &'s Executor<'_>) -> Result<&'s Tree, Error> {
+        match self {
+            Self::Tree(tree) => Ok(tree),
+            Self::Context | Self::None => Ok(&executor.context()?.tree),
+        }
+    }
+}
+
+/// The error for something that this version does not do.
+pub fn unsupported(line: &Line, word: &str, what: &str) -> Error {
+    Error::Unsupported { mark: line.mark_of(word), what: what.to_owned() }
+}
+
+/// What the layers are, as one text.
+pub fn identity(layers: &[LayerRecord]) -> String {
+    layers.iter().map(|layer| layer.diff_id.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+/// The digest of what was hashed.
+pub fn digest(hasher: Sha256) -> Digest {
+    let text = format!("sha256:{}", crate::base::id::to_hex(&hasher.finalize()));
+    // 32 bytes are 64 hexadecimal digits.
+    text.parse().expect("a sha256 digest is well-formed")
+}

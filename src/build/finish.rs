@@ -1,0 +1,67 @@
+//! The result of a build: config and image record, in the store, with its tags.
+//!
+//! Everything is derived from what the build depends on (times come from the cached steps), so that a build that
+//! changes nothing ends with the same image id and writes nothing.
+
+use std::path::Path;
+
+use super::error::Error;
+use super::execute::Built;
+use super::interpret::State;
+use super::request::BuildRequest;
+use crate::base::fs::Context;
+use crate::base::id::Digest;
+use crate::model::image::{Image, RootFs};
+use crate::store::Store;
+
+/// Records the image and tags it.
+pub fn finish(store: &Store, request: &BuildRequest, state: State, built: Built) -> Result<Image, Error> {
+    let mut config = state.image;
+    config.config.labels.extend(request.labels.clone());
+    config.rootfs =
+        RootFs { kind: "layers".into(), diff_ids: built.layers.iter().map(|l| l.diff_id.clone()).collect() };
+    let mut times = built.created.iter();
+    let mut latest = None;
+    for entry in config.history.iter_mut() {
+        // Those of the base image have their times.
+        if entry.created.is_some() {
+            latest.clone_from(&entry.created);
+            continue;
+        }
+        if !entry.empty_layer
+            && let Some(time) = times.next()
+        {
+            latest = Some(time.to_string());
+        }
+        entry.created.clone_from(&latest);
+    }
+    config.created = latest.or_else(|| built.created.last().map(ToString::to_string));
+    let content = serde_json::to_vec(&config).map_err(|error| {
+        let source = std::io::Error::other(error);
+        crate::base::fs::Error { operation: "write", path: "the image's config".into(), source }
+    })?;
+    let id = Digest::of(&content);
+    store.lease()?.protect(&id)?;
+    let image = Image { id: id.clone(), manifest: None, config, layers: built.layers };
+    if store.images().get(&id).is_err() {
+        store.layers().make_durable(image.layers.iter().map(|layer| &layer.diff_id))?;
+        store.blobs().put(&content)?;
+        store.images().add(&image)?;
+    }
+    for tag in &request.tags {
+        let current = store.images().resolve(tag)?;
+        if current.is_none_or(|current| current.id != id) {
+            store.images().tag(tag, &id)?;
+        }
+    }
+    Ok(image)
+}
+
+/// Writes the file system of an image as one archive (`--output type=tar`).
+pub fn write_root(tree: &super::tree::Tree, output: &mut dyn std::io::Write) -> Result<u64, Error> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", tree.root().as_raw_fd());
+    let path = Path::new(&path);
+    std::fs::metadata(path).context("look at", path)?;
+    Ok(crate::store::write_archive(path, output)?)
+}
