@@ -259,9 +259,9 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// The folders of layers.
+    /// The folders of layers, bottom first.
     pub fn folders(&self, layers: &[LayerRecord]) -> Vec<PathBuf> {
-        layers.iter().map(|layer| self.store.layers().path(&layer.diff_id)).collect()
+        folders(self.store, layers)
     }
 
     /// Layers as one tree.
@@ -559,6 +559,20 @@ impl Source {
 /// The error for something that this version does not do.
 pub fn unsupported(line: &Line, word: &str, what: &str) -> Error {
     Error::Unsupported { mark: line.mark_of(word), what: what.to_owned() }
+}
+
+/// The folders of layers, bottom first, each once: overlayfs refuses a folder that it has already. Of layers with
+/// the same content only the top-most one shows.
+pub fn folders(store: &Store, layers: &[LayerRecord]) -> Vec<PathBuf> {
+    let mut seen = BTreeSet::new();
+    let mut folders: Vec<PathBuf> = layers
+        .iter()
+        .rev()
+        .filter(|layer| seen.insert(&layer.diff_id))
+        .map(|layer| store.layers().path(&layer.diff_id))
+        .collect();
+    folders.reverse();
+    folders
 }
 
 /// What the layers are, as one text.

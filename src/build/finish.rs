@@ -3,13 +3,14 @@
 //! Everything is derived from what the build depends on (times come from the cached steps), so that a build that
 //! changes nothing ends with the same image id and writes nothing.
 
-use std::path::Path;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 
 use super::error::Error;
 use super::execute::Built;
 use super::interpret::State;
 use super::request::BuildRequest;
-use crate::base::fs::Context;
+use super::tree::Tree;
 use crate::base::id::Digest;
 use crate::model::image::{Image, RootFs};
 use crate::store::Store;
@@ -57,11 +58,15 @@ pub fn finish(store: &Store, request: &BuildRequest, state: State, built: Built)
     Ok(image)
 }
 
-/// Writes the file system of an image as one archive (`--output type=tar`).
-pub fn write_root(tree: &super::tree::Tree, output: &mut dyn std::io::Write) -> Result<u64, Error> {
-    use std::os::fd::AsRawFd;
-    let path = format!("/proc/self/fd/{}", tree.root().as_raw_fd());
-    let path = Path::new(&path);
-    std::fs::metadata(path).context("look at", path)?;
-    Ok(crate::store::write_archive(path, output)?)
+/// Writes the file system of an image as one tar archive and returns the sum of the sizes of its files in bytes.
+pub fn write_root(store: &Store, image: &Image, output: &mut dyn std::io::Write) -> Result<u64, Error> {
+    let folders = super::execute::folders(store, &image.layers);
+    let empty = store.temporary_path()?;
+    crate::base::fs::create_dir_all(&empty)?;
+    let tree = Tree::layers(&folders, &empty)?;
+    // The tree is attached nowhere; its handle has a path all the same.
+    let path = PathBuf::from(format!("/proc/self/fd/{}/", tree.root().as_raw_fd()));
+    let result = crate::store::write_archive(&path, output);
+    crate::base::fs::remove_dir_all(&empty)?;
+    Ok(result?)
 }

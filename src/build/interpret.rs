@@ -159,6 +159,13 @@ impl State {
         state
     }
 
+    /// The state in which a stage begins that is based on nothing.
+    pub fn of_nothing(plan: &Plan) -> Self {
+        let mut state = Self::of_image(&ImageConfig::default(), plan);
+        state.image.config.working_dir = "/".into();
+        state
+    }
+
     /// The state in which a stage begins that is based on another one.
     pub fn of_stage(base: &State) -> Self {
         let mut state = base.clone();

@@ -44,6 +44,7 @@ use crate::store::Store;
 use dockerfile::Dockerfile;
 
 pub use error::{Error, Mark};
+pub use finish::write_root;
 pub use request::{BuildNetwork, BuildRequest, DockerfileSource, SecretSource};
 
 /// Largest Dockerfile that is read. Real ones have a few kilobytes.
@@ -101,7 +102,7 @@ pub fn build(store: &Store, request: &BuildRequest, progress: &dyn Progress) -> 
         let state = match &plan.stages[index].base {
             plan::Base::Stage(base) => states.get(base).map(interpret::State::of_stage).unwrap_or_default(),
             plan::Base::Image(reference) => interpret::State::of_image(&images[reference].config, &plan),
-            plan::Base::Scratch | plan::Base::Folder(_) => interpret::State::of_image(&ImageConfig::default(), &plan),
+            plan::Base::Scratch | plan::Base::Folder(_) => interpret::State::of_nothing(&plan),
         };
         let interpreted = interpret::interpret(&plan, index, state)?;
         states.insert(index, interpreted.state.clone());
