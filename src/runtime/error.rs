@@ -21,12 +21,12 @@ pub enum Error {
         program: String,
     },
     /// The program cannot be executed.
-    #[error("exec: \"{program}\": {source}")]
+    #[error("exec: \"{program}\": {reason}")]
     ProgramRefused {
         /// As typed.
         program: String,
-        /// Why: permission denied, is a directory, exec format error.
-        source: io::Error,
+        /// Why: `permission denied`, `is a directory`, `exec format error`.
+        reason: String,
     },
     /// The working folder cannot be entered.
     #[error("cannot enter the working folder `{path}`")]
@@ -171,7 +171,7 @@ impl Explain for Error {
             Self::Paused => Some("unpause the container first".into()),
             Self::NoCgroups => Some("mount them (systemd does), or run in an environment that has them".into()),
             Self::Sysctl { .. } => Some("only net.*, kernel.shm*, kernel.msg*, kernel.sem and fs.mqueue.* can be set, each with a namespace of its own".into()),
-            Self::ProgramRefused { source, .. } if source.raw_os_error() == Some(libc::ENOEXEC) => {
+            Self::ProgramRefused { reason, .. } if reason == "exec format error" => {
                 Some("the program is of another architecture, or a script without a `#!` line".into())
             }
             _ => None,

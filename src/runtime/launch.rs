@@ -1,10 +1,17 @@
 //! What a container's first process is started from, and the start itself.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use super::{Cgroup, Error, Prepared};
-use crate::model::container::{ContainerSpec, InlineFile, ProcessIdentity};
+use rustix::fs::{Mode, OFlags};
+
+use super::child::{self, Ends};
+use super::plan::{Channels, EntryPlan, FileStep, LaunchPlan, Names, SystemPath};
+use super::process::{self as process_plan, OpenStdio};
+use super::user::{self, User};
+use super::{Cgroup, Error, Prepared, defaults, mounts, running};
+use crate::model::container::{ContainerSpec, InlineFile, NamespaceMode, ProcessIdentity};
+use crate::sys::process;
 
 /// Everything that [`prepare`] needs. Host paths only: volumes, layers and files are resolved by the caller.
 pub struct Launch<'a> {
@@ -149,8 +156,187 @@ pub enum Stdio {
 /// Makes the container's process and lets it build its namespaces and mounts; it then waits for
 /// [`Prepared::start`].
 ///
-/// Returns as soon as the process exists: its set-up goes on while the caller furnishes the network.
+/// Returns as soon as the process exists: its set-up goes on while the caller furnishes the network. Errors: what
+/// can be known before, such as a missing source of a mount or an unknown user; the child's own come from `start`.
 pub fn prepare(launch: &Launch<'_>) -> Result<Prepared, Error> {
-    let _ = launch;
-    todo!()
+    let (plan, names, console) = make_plan(launch)?;
+    let channels = Channels::new()?;
+    let ends = Ends {
+        go: channels.go.as_fd(),
+        wait: channels.wait.as_fd(),
+        listen: channels.listen.as_fd(),
+        report: channels.report.as_fd(),
+    };
+    let namespaces = own_namespaces(launch);
+    let target = launch.cgroup.clone_target();
+    let body = || child::launch(&plan, &ends);
+    let cloned = match launch.joins.pid {
+        Some(other) => in_pid_namespace(other, || process::clone_process(namespaces, target, body))?,
+        None => process::clone_process(namespaces, target, body),
+    };
+    let child = cloned.map_err(|errno| step("make the container's process", errno))?;
+    Prepared::new(child, channels, names, console)
+}
+
+fn step(step: &str, errno: rustix::io::Errno) -> Error {
+    Error::Step { step: step.into(), source: errno.into() }
+}
+
+/// Makes clones of this thread land in the PID namespace of `other` while `clone` runs.
+pub(super) fn in_pid_namespace<T>(other: ProcessIdentity, clone: impl FnOnce() -> T) -> Result<T, Error> {
+    let refused = |errno| step("join the PID namespace", errno);
+    let own =
+        rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(refused)?;
+    let namespace = running::namespace_of(other, "pid")?;
+    process::set_namespace(namespace.as_fd(), libc::CLONE_NEWPID).map_err(refused)?;
+    let result = clone();
+    // Joining one's own active namespace is always permitted.
+    process::set_namespace(own.as_fd(), libc::CLONE_NEWPID).map_err(refused)?;
+    Ok(result)
+}
+
+/// The namespaces that the child is born into. That of control groups comes later, when it is in its group.
+fn own_namespaces(launch: &Launch<'_>) -> i32 {
+    let security = &launch.spec.security;
+    let mut kinds = libc::CLONE_NEWNS;
+    for (mode, kind) in
+        [(&security.pid, libc::CLONE_NEWPID), (&security.ipc, libc::CLONE_NEWIPC), (&security.uts, libc::CLONE_NEWUTS)]
+    {
+        if *mode == NamespaceMode::Private {
+            kinds |= kind;
+        }
+    }
+    if matches!(launch.net, NetNamespace::New) {
+        kinds |= libc::CLONE_NEWNET;
+    }
+    kinds
+}
+
+fn make_plan(launch: &Launch<'_>) -> Result<(LaunchPlan, Names, Option<OwnedFd>), Error> {
+    let spec = launch.spec;
+    if !spec.uid_maps.is_empty() || !spec.gid_maps.is_empty() {
+        return Err(Error::Unsupported { feature: "a user namespace (uid_maps, gid_maps)" });
+    }
+    let root = mounts::layers(&launch.root, "/")?;
+    let mounts = mounts::plan(launch)?;
+    let user = resolve_user(launch, &root)?;
+    let opened = open_stdio(&launch.stdio, mounts.terminals.as_ref())?;
+    let has_console = opened.console.is_some();
+    let (process, mut names) = process_plan::plan(spec, &spec.process, false, &user, opened.plan)?;
+    let (masked, read_only) = defaults::system_paths(&spec.security)?;
+    let (nodes, node_names) = defaults::nodes(&spec.security, mounts.own_dev)?;
+    let own_network = !matches!(launch.net, NetNamespace::Host);
+    let sysctls = defaults::sysctls(&spec.sysctls, own_network, &spec.security.ipc, false)?;
+    let shows =
+        |path: &SystemPath| format!("{}/{}", if path.in_sys { "/sys" } else { "/proc" }, path.path.to_string_lossy());
+    names.hidden = masked.iter().map(shows).collect();
+    names.read_only = read_only.iter().map(shows).collect();
+    names.sysctls = sysctls.iter().map(|(path, _)| path.replace('/', ".")).collect();
+    names.nodes = node_names;
+    names.files = launch.files.iter().map(|(file, _)| file.target.clone()).collect();
+    names.mounts = mounts.names;
+    let (joins, shared_memory) = open_joins(launch)?;
+    let own_uts = spec.security.uts == NamespaceMode::Private;
+    let plan = LaunchPlan {
+        entry: EntryPlan::new(spec, launch.cgroup)?,
+        joins,
+        shared_memory,
+        cgroup_namespace: spec.security.cgroup == NamespaceMode::Private,
+        loopback: matches!(launch.net, NetNamespace::New),
+        root,
+        root_read_only: spec.read_only,
+        mounts: mounts.steps,
+        nodes,
+        files: file_steps(launch)?,
+        has_console,
+        hostname: own_uts.then(|| spec.hostname.clone().into_bytes()),
+        domainname: spec.domainname.as_ref().filter(|_| own_uts).map(|name| name.clone().into_bytes()),
+        masked,
+        read_only,
+        sysctls: sysctls
+            .into_iter()
+            .map(|(path, value)| Ok((mounts::c_string(&path)?, value.into_bytes())))
+            .collect::<Result<_, Error>>()?,
+        init: spec.init,
+        process,
+    };
+    Ok((plan, names, opened.console))
+}
+
+/// Resolves the user as the container will see the files: a config or mount on /etc/passwd counts.
+fn resolve_user(launch: &Launch<'_>, root: &OwnedFd) -> Result<User, Error> {
+    let process = &launch.spec.process;
+    let read = |path: &'static str| {
+        if let Some((_, content)) = launch.files.iter().find(|(file, _)| file.target == path) {
+            return Ok(String::from_utf8_lossy(content).into_owned());
+        }
+        let bound = launch.mounts.iter().find_map(|mount| match &mount.source {
+            ResolvedSource::Bind { path: source, .. } if mount.target == path => Some(source),
+            _ => None,
+        });
+        match bound.and_then(|source| Some((source.parent()?, source.file_name()?))) {
+            Some((folder, name)) => {
+                let refused = |errno: rustix::io::Errno| Error::UserFile { path, source: errno.into() };
+                let folder = super::root::open_root(folder).map_err(refused)?;
+                let content = super::root::read_in_root(folder.as_fd(), name.as_ref(), 1 << 20).map_err(refused)?;
+                Ok(String::from_utf8_lossy(&content).into_owned())
+            }
+            None => user::read(root.as_fd(), path),
+        }
+    };
+    user::resolve_from(read, &process.user, &process.additional_groups)
+}
+
+/// Opens the standard streams; a terminal comes from the container's own devpts.
+fn open_stdio(stdio: &Stdio, terminals: Option<&OwnedFd>) -> Result<OpenStdio, Error> {
+    match stdio {
+        Stdio::Pipes { stdin, stdout, stderr } => process_plan::open_pipes(stdin, stdout, stderr),
+        Stdio::Terminal { rows, cols } => {
+            let refused = |errno| step("open a terminal", errno);
+            let terminals = terminals.ok_or(rustix::io::Errno::NODEV).map_err(refused)?;
+            let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let master = rustix::fs::openat(terminals, "ptmx", flags, Mode::empty()).map_err(refused)?;
+            process_plan::open_terminal(master, *rows, *cols)
+        }
+    }
+}
+
+/// Opens the namespaces of others that are joined.
+fn open_joins(launch: &Launch<'_>) -> Result<(Vec<(OwnedFd, i32)>, Option<OwnedFd>), Error> {
+    let security = &launch.spec.security;
+    let mut joins = Vec::new();
+    if let NetNamespace::Join(namespace) = &launch.net {
+        let copy =
+            namespace.try_clone().map_err(|source| Error::Step { step: "duplicate a descriptor".into(), source })?;
+        joins.push((copy, libc::CLONE_NEWNET));
+    }
+    let mut shared_memory = None;
+    if let (NamespaceMode::Container(_), Some(other)) = (&security.ipc, launch.joins.ipc) {
+        joins.push((running::namespace_of(other, "ipc")?, libc::CLONE_NEWIPC));
+        shared_memory = Some(running::namespace_of(other, "mnt")?);
+    }
+    if let (NamespaceMode::Container(_), Some(other)) = (&security.uts, launch.joins.uts) {
+        joins.push((running::namespace_of(other, "uts")?, libc::CLONE_NEWUTS));
+    }
+    for (mode, join) in
+        [(&security.ipc, launch.joins.ipc), (&security.uts, launch.joins.uts), (&security.pid, launch.joins.pid)]
+    {
+        if matches!(mode, NamespaceMode::Container(_)) && join.is_none() {
+            return Err(Error::Unsupported { feature: "a shared namespace without the process to share it with" });
+        }
+    }
+    Ok((joins, shared_memory))
+}
+
+fn file_steps(launch: &Launch<'_>) -> Result<Vec<FileStep>, Error> {
+    let steps = launch.files.iter().enumerate().map(|(number, (file, content))| {
+        Ok(FileStep {
+            name: mounts::c_string(&number.to_string())?,
+            target: mounts::c_string(&file.target)?,
+            content: content.clone(),
+            owner: (file.uid, file.gid),
+            mode: file.mode & 0o7777,
+        })
+    });
+    steps.collect()
 }

@@ -23,9 +23,15 @@
 
 pub mod capability;
 pub mod cgroup;
+mod child;
+mod defaults;
 mod error;
 mod exec;
+mod init;
 mod launch;
+mod mounts;
+mod plan;
+mod process;
 pub mod root;
 mod running;
 pub mod seccomp;
@@ -37,4 +43,7 @@ pub use exec::{ExecTarget, exec};
 pub use launch::{
     EtcFiles, Joins, Launch, NetNamespace, ResolvedMount, ResolvedSource, RootFs, Stdio, UpperLayer, prepare,
 };
-pub use running::{ExitStatus, Prepared, Running, identify, is_alive};
+pub use running::{ExitStatus, Prepared, Running, identify, identity_of, is_alive, namespace_of, send_signal};
+
+#[cfg(test)]
+mod tests;

@@ -2,19 +2,57 @@
 //!
 //! ```text
 //! v2:  /sys/fs/cgroup/<parent>/<name>                     one tree
-//! v1:  /sys/fs/cgroup/<controller>/<parent>/<name>        one a controller
+//! v1:  /sys/fs/cgroup/<controller>/<parent>/<name>        one a hierarchy
 //!      …/<parent>/supervisors                             the processes of wharf that stay
 //! ```
 //! `parent` is the caller's: `wharf`, or another name for another run folder, so that two do not collide.
 //!
-//! Source: <https://docs.kernel.org/admin-guide/cgroup-v2.html>, `cgroup-v1/`.
+//! Invariants
+//! - A process joins by itself or by birth, never by its number: on v1 a single-threaded process that writes `0`
+//!   into `tasks` costs 25 µs a hierarchy, a number in `cgroup.procs` more than a millisecond; on v2
+//!   clone3(CLONE_INTO_CGROUP) costs nothing.
+//! - On a hybrid host (v1 controllers beside a v2 tree without any) the v1 hierarchies are used.
+//! - What is read from a group may be gone at any moment; a missing figure is zero.
+//!
+//! Source: <https://docs.kernel.org/admin-guide/cgroup-v2.html>, <https://docs.kernel.org/admin-guide/cgroup-v1/>.
+
+mod devices;
+mod legacy;
+mod unified;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::Error;
 use crate::model::container::{ContainerSpec, Resources};
+use devices::DeviceRules;
+pub(super) use legacy::Hierarchy;
+
+/// Where control groups are mounted.
+const ROOT: &str = "/sys/fs/cgroup";
+/// The group of supervisors below a parent.
+const SUPERVISORS: &str = "supervisors";
+/// How long to wait for the last process of a group to be gone, or for a group to freeze.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Depth of groups inside a container that are looked at; a bound on what its processes may make.
+const DEPTH_MAX: u32 = 16;
 
 /// The group of one container.
 #[derive(Debug)]
-pub struct Cgroup {}
+pub struct Cgroup {
+    tree: Tree,
+}
+
+/// Its folders.
+#[derive(Debug)]
+enum Tree {
+    /// v2: the folder and a handle of it.
+    Unified { path: PathBuf, folder: OwnedFd },
+    /// v1: one folder a hierarchy.
+    Legacy { hierarchies: Vec<Hierarchy>, relative: PathBuf },
+}
 
 /// Figures of a group. Sizes in bytes, times in nanoseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,69 +78,367 @@ pub struct Stats {
 }
 
 impl Cgroup {
-    /// Makes the group of `spec` below `parent`, with its limits and device rules. One that is left over from an
-    /// earlier start is used again.
+    /// Makes the group of `spec` (named by its id) below `parent`, with its limits and device rules. One that is
+    /// left over from an earlier start is used again.
     pub fn create(parent: &str, spec: &ContainerSpec) -> Result<Self, Error> {
-        let _ = (parent, spec);
-        todo!()
+        Self::create_in(Path::new(ROOT), parent, spec)
+    }
+
+    fn create_in(root: &Path, parent: &str, spec: &ContainerSpec) -> Result<Self, Error> {
+        let rules = DeviceRules::of(&spec.security)?;
+        let tree = Tree::make(root, parent, spec.id.as_str())?;
+        let cgroup = Self { tree };
+        let prepared = cgroup.prepare(&spec.resources, &rules);
+        if let Err(error) = prepared {
+            // The first error is the one to tell; a group that stays is used again by the next start.
+            let _: Result<(), Error> = cgroup.remove();
+            return Err(error);
+        }
+        Ok(cgroup)
+    }
+
+    fn prepare(&self, resources: &Resources, rules: &DeviceRules) -> Result<(), Error> {
+        match &self.tree {
+            Tree::Unified { folder, path } => unified::set_devices(path, folder.as_fd(), rules)?,
+            Tree::Legacy { hierarchies, relative } => legacy::set_devices(hierarchies, relative, rules)?,
+        }
+        self.update(resources)
     }
 
     /// The existing group `name` (a container's id) below `parent`.
     pub fn open(parent: &str, name: &str) -> Result<Self, Error> {
-        let _ = (parent, name);
-        todo!()
+        Ok(Self { tree: Tree::open(Path::new(ROOT), parent, name)? })
     }
 
-    /// Stops all its processes until [`Self::thaw`].
+    /// Files to write `0` to, which makes the writer a member; none on v2.
+    pub(super) fn join_files(&self) -> Result<Vec<OwnedFd>, Error> {
+        match &self.tree {
+            Tree::Unified { .. } => Ok(Vec::new()),
+            Tree::Legacy { hierarchies, relative } => legacy::join_files(hierarchies, relative),
+        }
+    }
+
+    /// The folder for CLONE_INTO_CGROUP; none on v1.
+    pub(super) fn clone_target(&self) -> Option<BorrowedFd<'_>> {
+        match &self.tree {
+            Tree::Unified { folder, .. } => Some(folder.as_fd()),
+            Tree::Legacy { .. } => None,
+        }
+    }
+
+    /// The hierarchies to mount inside; `None` on v2.
+    pub(super) fn hierarchies(&self) -> Option<&[Hierarchy]> {
+        match &self.tree {
+            Tree::Unified { .. } => None,
+            Tree::Legacy { hierarchies, .. } => Some(hierarchies),
+        }
+    }
+
+    /// The file `name` of the group: on v1 in the hierarchy of `controller`.
+    fn file(&self, controller: &str, name: &str) -> Option<PathBuf> {
+        match &self.tree {
+            Tree::Unified { path, .. } => Some(path.join(name)),
+            Tree::Legacy { hierarchies, relative } => {
+                let hierarchy = hierarchies.iter().find(|hierarchy| hierarchy.has(controller))?;
+                Some(hierarchy.mount_point.join(relative).join(name))
+            }
+        }
+    }
+
+    /// Stops all its processes until [`Self::thaw`]; returns when they stand still.
     pub fn freeze(&self) -> Result<(), Error> {
-        todo!()
+        self.set_frozen(true)
     }
 
     /// Lets frozen processes go on.
     pub fn thaw(&self) -> Result<(), Error> {
-        todo!()
+        self.set_frozen(false)
+    }
+
+    fn set_frozen(&self, frozen: bool) -> Result<(), Error> {
+        let (name, value) = match (&self.tree, frozen) {
+            (Tree::Unified { .. }, true) => ("cgroup.freeze", "1"),
+            (Tree::Unified { .. }, false) => ("cgroup.freeze", "0"),
+            (Tree::Legacy { .. }, true) => ("freezer.state", "FROZEN"),
+            (Tree::Legacy { .. }, false) => ("freezer.state", "THAWED"),
+        };
+        let file = self.file("freezer", name).ok_or(Error::Unsupported { feature: "pausing without a freezer" })?;
+        write(&file, value)?;
+        let deadline = Instant::now() + PATIENCE;
+        while self.is_frozen() != frozen {
+            if Instant::now() > deadline {
+                let source = io::Error::from(io::ErrorKind::TimedOut);
+                return Err(Error::Cgroup { operation: format!("write `{value}` to"), path: file, source });
+            }
+            if frozen {
+                // v1 may stay in FREEZING when a process was forked meanwhile; writing again goes on.
+                write(&file, value)?;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
     }
 
     /// Whether it is frozen.
     pub fn is_frozen(&self) -> bool {
-        todo!()
+        match &self.tree {
+            Tree::Unified { path, .. } => keyed(&read(&path.join("cgroup.events")), "frozen") == Some(1),
+            Tree::Legacy { .. } => {
+                self.file("freezer", "freezer.state").is_some_and(|file| read(&file).trim() == "FROZEN")
+            }
+        }
     }
 
-    /// Kills every process in it with SIGKILL, thawing a frozen one.
+    /// Kills every process in it with SIGKILL; a frozen one too.
     pub fn kill_all(&self) -> Result<(), Error> {
-        todo!()
+        match &self.tree {
+            Tree::Unified { path, .. } => match write(&path.join("cgroup.kill"), "1") {
+                Ok(()) => Ok(()),
+                // Missing before Linux 5.14, or when the group is gone.
+                Err(error) if error_is_not_found(&error) => self.kill_frozen(),
+                Err(error) => Err(error),
+            },
+            Tree::Legacy { .. } => self.kill_frozen(),
+        }
     }
 
-    /// The processes in it, in the caller's PID namespace.
+    /// Freezes, kills and thaws: nobody can fork away, and no number can be given to another process.
+    fn kill_frozen(&self) -> Result<(), Error> {
+        // A group that does not freeze in time is killed all the same.
+        let _: Result<(), Error> = self.freeze();
+        for pid in self.pids()? {
+            if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                // Gone already is as good.
+                let _: Result<(), rustix::io::Errno> =
+                    rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+        match self.thaw() {
+            Err(error) if !error_is_not_found(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The processes in it and the groups below it, in the caller's PID namespace. None when it is gone.
     pub fn pids(&self) -> Result<Vec<i32>, Error> {
-        todo!()
+        let folder = match &self.tree {
+            Tree::Unified { path, .. } => path.clone(),
+            Tree::Legacy { hierarchies, relative } => {
+                let freezer = hierarchies.iter().find(|hierarchy| hierarchy.has("freezer"));
+                let Some(hierarchy) = freezer.or(hierarchies.first()) else { return Err(Error::NoCgroups) };
+                hierarchy.mount_point.join(relative)
+            }
+        };
+        let mut pids = Vec::new();
+        collect_pids(&folder, 0, &mut pids);
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
     }
 
     /// How many processes of it the kernel killed for lack of memory.
     pub fn oom_kill_count(&self) -> u64 {
-        todo!()
+        let name = if self.is_unified() { "memory.events" } else { "memory.oom_control" };
+        self.file("memory", name).and_then(|file| keyed(&read(&file), "oom_kill")).unwrap_or(0)
+    }
+
+    fn is_unified(&self) -> bool {
+        matches!(self.tree, Tree::Unified { .. })
     }
 
     /// Its figures; those that the kernel does not give are zero.
     pub fn stats(&self) -> Stats {
-        todo!()
+        if self.is_unified() { unified::stats(self) } else { legacy::stats(self) }
     }
 
     /// Sets the limits that `resources` has, leaving the others.
     pub fn update(&self, resources: &Resources) -> Result<(), Error> {
-        let _ = resources;
-        todo!()
+        if self.is_unified() { unified::update(self, resources) } else { legacy::update(self, resources) }
     }
 
     /// Removes it once it is empty, waiting up to a second for its last process to be gone. A missing one is fine.
     pub fn remove(&self) -> Result<(), Error> {
-        todo!()
+        let deadline = Instant::now() + PATIENCE;
+        match &self.tree {
+            Tree::Unified { path, .. } => remove(path, deadline),
+            Tree::Legacy { hierarchies, relative } => {
+                hierarchies.iter().try_for_each(|hierarchy| remove(&hierarchy.mount_point.join(relative), deadline))
+            }
+        }
+    }
+
+    /// Writes `value` into a file of the group.
+    fn set(&self, controller: &'static str, name: &str, value: &str) -> Result<(), Error> {
+        match self.file(controller, name) {
+            Some(file) => write(&file, value),
+            None => Err(Error::Cgroup {
+                operation: format!("write `{value}` to"),
+                path: PathBuf::from(name),
+                source: io::Error::new(
+                    io::ErrorKind::NotFound,
+                    format!("the kernel has no control group controller `{controller}`"),
+                ),
+            }),
+        }
     }
 }
 
-/// Moves this process into the group of supervisors below `parent`: out of the caller's session and of any limit.
-/// Must be called while single-threaded.
-pub fn enter_supervisors(parent: &str) -> Result<(), Error> {
-    let _ = parent;
-    todo!()
+impl Tree {
+    fn make(root: &Path, parent: &str, name: &str) -> Result<Self, Error> {
+        let relative = relative(parent, name)?;
+        if unified::is_mounted(root) {
+            let path = unified::make(root, &relative)?;
+            return Self::unified(path);
+        }
+        let hierarchies = legacy::hierarchies()?;
+        legacy::make(&hierarchies, &relative)?;
+        Ok(Self::Legacy { hierarchies, relative })
+    }
+
+    fn open(root: &Path, parent: &str, name: &str) -> Result<Self, Error> {
+        let relative = relative(parent, name)?;
+        if unified::is_mounted(root) {
+            return Self::unified(root.join(relative));
+        }
+        Ok(Self::Legacy { hierarchies: legacy::hierarchies()?, relative })
+    }
+
+    fn unified(path: PathBuf) -> Result<Self, Error> {
+        let folder = super::root::open_root(&path).map_err(|errno| Error::Cgroup {
+            operation: "open".into(),
+            path: path.clone(),
+            source: errno.into(),
+        })?;
+        Ok(Self::Unified { path, folder })
+    }
 }
+
+/// `parent/name`, neither of them a way out.
+fn relative(parent: &str, name: &str) -> Result<PathBuf, Error> {
+    let is_plain = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains('\0');
+    let plain = !name.contains('/') && is_plain(name) && parent.split('/').all(is_plain);
+    if plain {
+        return Ok(Path::new(parent).join(name));
+    }
+    Err(Error::Unknown { kind: "control group name", name: format!("{parent}/{name}") })
+}
+
+/// Moves this process into the group of supervisors below `parent`: out of the caller's session and of any limit.
+///
+/// Must be called while single-threaded: on v1 only the calling thread moves.
+pub fn enter_supervisors(parent: &str) -> Result<(), Error> {
+    match Tree::make(Path::new(ROOT), parent, SUPERVISORS)? {
+        Tree::Unified { path, .. } => write(&path.join("cgroup.procs"), "0"),
+        Tree::Legacy { hierarchies, relative } => hierarchies
+            .iter()
+            .try_for_each(|hierarchy| write(&hierarchy.mount_point.join(&relative).join("tasks"), "0")),
+    }
+}
+
+/// Removes the group of supervisors and `parent` itself, as far as they are empty; for tests and uninstalling.
+pub fn remove_parent(parent: &str) -> Result<(), Error> {
+    let remove_one = |folder: PathBuf| {
+        let deadline = Instant::now();
+        for folder in [folder.join(SUPERVISORS), folder] {
+            // A group that still has members stays.
+            let _: Result<(), Error> = remove(&folder, deadline);
+        }
+    };
+    let relative = relative(parent, SUPERVISORS)?;
+    let parent = relative.parent().unwrap_or(Path::new(""));
+    if unified::is_mounted(Path::new(ROOT)) {
+        remove_one(Path::new(ROOT).join(parent));
+        return Ok(());
+    }
+    for hierarchy in legacy::hierarchies()? {
+        remove_one(hierarchy.mount_point.join(parent));
+    }
+    Ok(())
+}
+
+fn error_is_not_found(error: &Error) -> bool {
+    matches!(error, Error::Cgroup { source, .. } if matches!(source.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)))
+}
+
+/// Writes a value into a control file in one go, as the kernel wants it.
+fn write(file: &Path, value: &str) -> Result<(), Error> {
+    use std::io::Write;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(file)
+        .and_then(|mut open| open.write_all(value.as_bytes()))
+        .map_err(|source| Error::Cgroup { operation: format!("write `{value}` to"), path: file.to_owned(), source })
+}
+
+/// The content of a control file; empty when it is not there.
+fn read(file: &Path) -> String {
+    std::fs::read_to_string(file).unwrap_or_default()
+}
+
+/// A file with one number; `None` for `max`, for v1's "no limit" and for a missing file.
+fn number(file: Option<PathBuf>) -> Option<u64> {
+    /// v1 writes "no limit" as the largest number of pages.
+    const UNLIMITED: u64 = 1 << 62;
+    read(&file?).trim().parse().ok().filter(|value| *value < UNLIMITED)
+}
+
+/// The value of `key` in a file of lines `key value`.
+fn keyed(content: &str, key: &str) -> Option<u64> {
+    content.lines().find_map(|line| {
+        let (name, value) = line.split_once(' ')?;
+        (name == key).then(|| value.trim().parse().ok())?
+    })
+}
+
+/// Makes a folder below a control group root; one that exists is fine.
+fn make_folder(path: &Path) -> Result<(), Error> {
+    match std::fs::create_dir(path) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Error::Cgroup { operation: "create".into(), path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn collect_pids(folder: &Path, depth: u32, pids: &mut Vec<i32>) {
+    pids.extend(read(&folder.join("cgroup.procs")).lines().filter_map(|line| line.trim().parse::<i32>().ok()));
+    if depth < DEPTH_MAX {
+        for child in children(folder) {
+            collect_pids(&child, depth + 1, pids);
+        }
+    }
+}
+
+fn children(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// Removes a group with those below it, waiting until `deadline` for dying processes.
+fn remove(folder: &Path, deadline: Instant) -> Result<(), Error> {
+    loop {
+        match rustix::fs::rmdir(folder) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => return Ok(()),
+            Err(rustix::io::Errno::BUSY) if Instant::now() < deadline => {
+                for child in children(folder) {
+                    remove(&child, deadline)?;
+                }
+                match rustix::fs::rmdir(folder) {
+                    Ok(()) => return Ok(()),
+                    Err(_) => std::thread::sleep(Duration::from_micros(500)),
+                }
+            }
+            Err(errno) => {
+                let path = folder.to_owned();
+                return Err(Error::Cgroup { operation: "remove".into(), path, source: errno.into() });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

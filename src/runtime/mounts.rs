@@ -1,0 +1,449 @@
+//! The parent's part of a container's mounts: opens every source, prepares detached mounts, lists the steps.
+//!
+//! Sources are opened and cloned here, in the host's view, so that their errors carry host paths and their
+//! propagation is the host's; file systems that belong to the child's namespaces (proc, sysfs, mqueue, cgroup) are
+//! made by the child.
+//!
+//! Source: fsopen(2), open_tree(2), mount_setattr(2); the list of mounts and their options is Docker's.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+
+use super::launch::{Launch, ResolvedMount, ResolvedSource, RootFs};
+use super::plan::{MountAction, MountStep, NewMount};
+use super::{Error, root};
+use crate::model::container::NamespaceMode;
+use crate::sys::mount::{self, MountAttributes, NODEV, NOEXEC, NOSUID, RDONLY, STRICTATIME};
+
+/// OVL_MAX_STACK of `fs/overlayfs/params.h`.
+const LAYERS_MAX: usize = 500;
+const SECURE: u64 = NOSUID | NODEV | NOEXEC;
+
+/// The steps of a container's mounts with their names.
+#[derive(Default)]
+pub(super) struct Mounts {
+    pub steps: Vec<MountStep>,
+    /// What is mounted and where, one for each step.
+    pub names: Vec<(String, String)>,
+    /// The container's own devpts, for its terminal.
+    pub terminals: Option<OwnedFd>,
+    /// Whether /dev is ours to fill.
+    pub own_dev: bool,
+}
+
+impl Mounts {
+    fn push(&mut self, target: &str, what: impl Into<String>, action: MountAction) -> Result<(), Error> {
+        self.steps.push(MountStep { target: c_string(target)?, action });
+        self.names.push((what.into(), target.to_owned()));
+        Ok(())
+    }
+
+    fn attach(&mut self, target: &str, what: String, source: Source) -> Result<(), Error> {
+        self.push(target, what, MountAction::Attach { mount: source.mount, is_folder: source.is_folder, subpath: None })
+    }
+}
+
+/// A detached mount.
+struct Source {
+    mount: OwnedFd,
+    is_folder: bool,
+}
+
+/// Text as the kernel takes it.
+pub(super) fn c_string(text: &str) -> Result<CString, Error> {
+    CString::new(text).map_err(|_| Error::Nul { text: text.replace('\0', "\\0") })
+}
+
+/// Lists and prepares all mounts of a container.
+pub(super) fn plan(launch: &Launch<'_>) -> Result<Mounts, Error> {
+    let mut mounts = Mounts::default();
+    // A mount of the user's takes the place of ours.
+    let is_ours = |target: &str| !launch.mounts.iter().any(|mount| normal(&mount.target) == target);
+    mounts.own_dev = is_ours("/dev");
+    base_mounts(launch, &mut mounts, &is_ours)?;
+    if is_ours("/sys/fs/cgroup") && is_ours("/sys") {
+        cgroup_mounts(launch, &mut mounts)?;
+    }
+    if mounts.own_dev {
+        for (name, content) in DEVICE_LINKS {
+            let link = MountAction::Link { name: c_string(name)?, content: c_string(content)? };
+            mounts.push("/dev", format!("the link {name}"), link)?;
+        }
+    }
+    user_mounts(launch, &mut mounts)?;
+    Ok(mounts)
+}
+
+/// Links that every /dev has.
+const DEVICE_LINKS: [(&str, &str); 6] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// `/a//b/` as `/a/b`.
+fn normal(path: &str) -> String {
+    let mut normal = String::with_capacity(path.len());
+    for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        normal.push('/');
+        normal.push_str(part);
+    }
+    normal
+}
+
+fn new(file_system: &'static CStr, attributes: u64, options: &[(&str, &str)]) -> Result<MountAction, Error> {
+    let options = options.iter().map(|(key, value)| Ok((c_string(key)?, Some(c_string(value)?))));
+    Ok(MountAction::New(NewMount {
+        file_system,
+        options: options.collect::<Result<_, Error>>()?,
+        attributes,
+        optional: file_system == c"mqueue",
+    }))
+}
+
+fn base_mounts(launch: &Launch<'_>, mounts: &mut Mounts, is_ours: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+    let security = &launch.spec.security;
+    if is_ours("/proc") {
+        mounts.push("/proc", "proc", new(c"proc", SECURE, &[])?)?;
+    }
+    if is_ours("/dev") {
+        let options = [("mode", "755"), ("size", "65536k")];
+        mounts.push("/dev", "tmpfs", new(c"tmpfs", NOSUID | STRICTATIME, &options)?)?;
+    }
+    if is_ours("/dev/pts") {
+        terminals(mounts)?;
+    }
+    if is_ours("/sys") {
+        let read_only = if security.privileged { 0 } else { RDONLY };
+        mounts.push("/sys", "sysfs", new(c"sysfs", SECURE | read_only, &[])?)?;
+    }
+    let shares_host = security.ipc == NamespaceMode::Host;
+    if is_ours("/dev/mqueue") {
+        if !shares_host {
+            mounts.push("/dev/mqueue", "mqueue", new(c"mqueue", SECURE, &[])?)?;
+        } else if Path::new("/dev/mqueue").is_dir() {
+            bind_host(mounts, Path::new("/dev/mqueue"), "/dev/mqueue")?;
+        }
+    }
+    if is_ours("/dev/shm") {
+        match &security.ipc {
+            NamespaceMode::Private => {
+                let size = launch.spec.shm_size_bytes.to_string();
+                let options = [("mode", "1777"), ("size", size.as_str())];
+                mounts.push("/dev/shm", "tmpfs", new(c"tmpfs", SECURE, &options)?)?;
+            }
+            NamespaceMode::Host => bind_host(mounts, Path::new("/dev/shm"), "/dev/shm")?,
+            NamespaceMode::Container(_) => {
+                mounts.push("/dev/shm", "the shared /dev/shm", MountAction::AttachSharedMemory)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A devpts of the container's own, made here so that the master of its terminal can be opened here.
+fn terminals(mounts: &mut Mounts) -> Result<(), Error> {
+    let options = [("newinstance", None), ("ptmxmode", Some("0666")), ("mode", Some("0620")), ("gid", Some("5"))];
+    let made = (|| {
+        let context = rustix::mount::fsopen("devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        rustix::mount::fsconfig_set_string(context.as_fd(), "source", "devpts")?;
+        for (key, value) in options {
+            match value {
+                Some(value) => rustix::mount::fsconfig_set_string(context.as_fd(), key, value)?,
+                None => rustix::mount::fsconfig_set_flag(context.as_fd(), key)?,
+            }
+        }
+        finish(context.as_fd(), NOSUID | NOEXEC)
+    })();
+    let target = "/dev/pts";
+    let refused = |source: Errno| Error::Mount { what: "devpts".into(), target: target.into(), source: source.into() };
+    let made = made.map_err(refused)?;
+    mounts.terminals = Some(made.try_clone().map_err(|source| Error::Mount {
+        what: "devpts".into(),
+        target: target.into(),
+        source,
+    })?);
+    mounts.attach(target, "devpts".into(), Source { mount: made, is_folder: true })
+}
+
+fn finish(context: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd, Errno> {
+    rustix::mount::fsconfig_create(context)?;
+    let attributes = MountAttrFlags::from_bits_retain(attributes as u32);
+    rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+fn cgroup_mounts(launch: &Launch<'_>, mounts: &mut Mounts) -> Result<(), Error> {
+    const TARGET: &str = "/sys/fs/cgroup";
+    let privileged = launch.spec.security.privileged;
+    let read_only = if privileged { 0 } else { RDONLY };
+    let Some(hierarchies) = launch.cgroup.hierarchies() else {
+        return mounts.push(TARGET, "cgroup2", new(c"cgroup2", SECURE | read_only, &[])?);
+    };
+    mounts.push(TARGET, "tmpfs", new(c"tmpfs", SECURE, &[("mode", "755"), ("size", "1m")])?)?;
+    for hierarchy in hierarchies {
+        let flags = hierarchy
+            .options
+            .iter()
+            .map(|(key, value)| Ok((c_string(key)?, value.as_deref().map(c_string).transpose()?)));
+        let action = MountAction::New(NewMount {
+            file_system: c"cgroup",
+            options: flags.collect::<Result<_, Error>>()?,
+            attributes: SECURE | read_only,
+            optional: false,
+        });
+        mounts.push(&format!("{TARGET}/{}", hierarchy.folder), format!("cgroup {}", hierarchy.folder), action)?;
+        for link in hierarchy.links() {
+            let action = MountAction::Link { name: c_string(link)?, content: c_string(&hierarchy.folder)? };
+            mounts.push(TARGET, format!("the link {link}"), action)?;
+        }
+    }
+    if !privileged {
+        mounts.push(TARGET, "tmpfs", MountAction::Protect)?;
+    }
+    Ok(())
+}
+
+fn bind_host(mounts: &mut Mounts, path: &Path, target: &str) -> Result<(), Error> {
+    let source = bind(path, None, None, false, false, target)?;
+    mounts.attach(target, path.display().to_string(), source)
+}
+
+/// The files of /etc and the user's mounts, those nearer to the root first.
+fn user_mounts(launch: &Launch<'_>, mounts: &mut Mounts) -> Result<(), Error> {
+    enum Wish<'a> {
+        Etc(&'a Path, &'static str),
+        User(&'a ResolvedMount),
+    }
+    let etc = [
+        (&launch.etc.hosts, "/etc/hosts"),
+        (&launch.etc.resolv_conf, "/etc/resolv.conf"),
+        (&launch.etc.hostname, "/etc/hostname"),
+    ];
+    let mut wishes: Vec<(usize, Wish<'_>)> = Vec::new();
+    for (path, target) in etc {
+        if let Some(path) = path {
+            wishes.push((2, Wish::Etc(path, target)));
+        }
+    }
+    for user in &launch.mounts {
+        wishes.push((normal(&user.target).matches('/').count(), Wish::User(user)));
+    }
+    wishes.sort_by_key(|(depth, _)| *depth);
+    for (_, wish) in wishes {
+        match wish {
+            Wish::Etc(path, target) => bind_host(mounts, path, target)?,
+            Wish::User(user) => user_mount(user, mounts)?,
+        }
+    }
+    Ok(())
+}
+
+fn user_mount(user: &ResolvedMount, mounts: &mut Mounts) -> Result<(), Error> {
+    let target = &user.target;
+    match &user.source {
+        ResolvedSource::Bind { path, subpath, propagation, recursive } => {
+            let propagation = propagation.as_deref();
+            let source = bind(path, subpath.as_deref(), propagation, *recursive, user.read_only, target)?;
+            mounts.attach(target, path.display().to_string(), source)
+        }
+        ResolvedSource::Tmpfs { size_bytes, mode, options } => {
+            let action = tmpfs(*size_bytes, *mode, options, user.read_only, target)?;
+            mounts.push(target, "tmpfs", action)
+        }
+        ResolvedSource::Layers { stack, subpath } => layers_mount(user, stack, subpath.as_deref(), mounts),
+    }
+}
+
+fn layers_mount(user: &ResolvedMount, stack: &RootFs, subpath: Option<&str>, mounts: &mut Mounts) -> Result<(), Error> {
+    let target = &user.target;
+    let mount = layers(stack, target)?;
+    let what = subpath.map_or("the layers".into(), |subpath| format!("`{subpath}` of the layers"));
+    let refused = |errno: Errno| mount_error(&what, target, errno);
+    let is_folder = match subpath {
+        Some(subpath) => {
+            let place = root::open_in_root(mount.as_fd(), Path::new(subpath), OFlags::PATH, Mode::empty());
+            is_folder(place.map_err(refused)?.as_fd()).map_err(refused)?
+        }
+        None => true,
+    };
+    let set = if user.read_only { RDONLY } else { 0 };
+    mount::set_attributes(mount.as_fd(), MountAttributes { set, ..Default::default() }, false).map_err(refused)?;
+    let subpath = subpath.map(c_string).transpose()?;
+    mounts.push(target, what, MountAction::Attach { mount, is_folder, subpath })
+}
+
+fn is_folder(place: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let stat = rustix::fs::fstat(place)?;
+    Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory)
+}
+
+fn mount_error(what: &str, target: &str, errno: Errno) -> Error {
+    Error::Mount { what: what.to_owned(), target: target.to_owned(), source: errno.into() }
+}
+
+fn bind(
+    path: &Path,
+    subpath: Option<&str>,
+    propagation: Option<&str>,
+    recursive: bool,
+    read_only: bool,
+    target: &str,
+) -> Result<Source, Error> {
+    let refused =
+        |errno: Errno| Error::MountSource { path: path.to_owned(), target: target.to_owned(), source: errno.into() };
+    let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(refused)?;
+    let place = match subpath {
+        Some(subpath) => {
+            root::open_in_root(place.as_fd(), Path::new(subpath), OFlags::PATH, Mode::empty()).map_err(refused)?
+        }
+        None => place,
+    };
+    let is_folder = is_folder(place.as_fd()).map_err(refused)?;
+    let mount = mount::clone_tree(place.as_fd(), c"", recursive).map_err(refused)?;
+    let unknown = |name: &str| Error::MountOption { option: name.to_owned(), target: target.to_owned() };
+    let propagation = match propagation.unwrap_or("rprivate") {
+        "private" | "rprivate" | "" => libc::MS_PRIVATE,
+        "slave" | "rslave" => libc::MS_SLAVE,
+        "shared" | "rshared" => libc::MS_SHARED,
+        name => return Err(unknown(name)),
+    };
+    let set = if read_only { RDONLY } else { 0 };
+    let attributes = MountAttributes { set, propagation, ..Default::default() };
+    // Submounts too: a writable one below a read-only mount is not what anybody asks for.
+    mount::set_attributes(mount.as_fd(), attributes, true).map_err(refused)?;
+    Ok(Source { mount, is_folder })
+}
+
+/// A tmpfs with options as `mount -o` has them.
+fn tmpfs(
+    size_bytes: Option<u64>,
+    mode: Option<u32>,
+    options: &[String],
+    read_only: bool,
+    target: &str,
+) -> Result<MountAction, Error> {
+    let mut attributes = SECURE | if read_only { RDONLY } else { 0 };
+    let mut values: Vec<(String, String)> = Vec::new();
+    if let Some(size) = size_bytes.filter(|size| *size > 0) {
+        values.push(("size".into(), size.to_string()));
+    }
+    values.push(("mode".into(), format!("{:o}", mode.unwrap_or(0o1777))));
+    for option in options.iter().flat_map(|list| list.split(',')).filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            Some((key @ ("size" | "mode" | "uid" | "gid" | "nr_inodes" | "nr_blocks" | "huge" | "mpol"), value)) => {
+                values.push((key.to_owned(), value.to_owned()));
+            }
+            None => attributes = apply_flag(attributes, option).ok_or_else(|| unknown_option(option, target))?,
+            Some(_) => return Err(unknown_option(option, target)),
+        }
+    }
+    let values: Vec<(&str, &str)> = values.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    new(c"tmpfs", attributes, &values)
+}
+
+fn unknown_option(option: &str, target: &str) -> Error {
+    Error::MountOption { option: option.to_owned(), target: target.to_owned() }
+}
+
+/// Attributes after one flag of `mount -o`; `None` for one that does not exist.
+fn apply_flag(attributes: u64, flag: &str) -> Option<u64> {
+    Some(match flag {
+        "ro" => attributes | RDONLY,
+        "rw" => attributes & !RDONLY,
+        "nosuid" => attributes | NOSUID,
+        "suid" => attributes & !NOSUID,
+        "nodev" => attributes | NODEV,
+        "dev" => attributes & !NODEV,
+        "noexec" => attributes | NOEXEC,
+        "exec" => attributes & !NOEXEC,
+        "noatime" => (attributes & !mount::ATIME_MASK) | mount::NOATIME,
+        "strictatime" => (attributes & !mount::ATIME_MASK) | STRICTATIME,
+        "relatime" => attributes & !mount::ATIME_MASK,
+        "defaults" | "private" | "rprivate" => attributes,
+        _ => return None,
+    })
+}
+
+/// Mounts a stack of layers, detached.
+///
+/// Errors: the kernel's own words where it has any.
+pub(super) fn layers(stack: &RootFs, target: &str) -> Result<OwnedFd, Error> {
+    let source = |path: &Path| {
+        root::open_root(path).map_err(|errno| Error::MountSource {
+            path: path.to_owned(),
+            target: target.to_owned(),
+            source: errno.into(),
+        })
+    };
+    let lowers = stack.lowers.iter().map(|path| source(path)).collect::<Result<Vec<_>, _>>()?;
+    if lowers.len() > LAYERS_MAX {
+        return Err(mount_error(&format!("{} layers (at most {LAYERS_MAX})", lowers.len()), target, Errno::INVAL));
+    }
+    let single = match (lowers.as_slice(), &stack.upper) {
+        ([], Some(upper)) => Some((source(&upper.upper)?, 0)),
+        ([_], None) => Some((source(&stack.lowers[0])?, RDONLY)),
+        _ => None,
+    };
+    let refused = |errno| mount_error("the layers", target, errno);
+    if let Some((folder, set)) = single {
+        let mount = mount::clone_tree(folder.as_fd(), c"", false).map_err(refused)?;
+        let attributes = MountAttributes { set, propagation: libc::MS_PRIVATE, ..Default::default() };
+        mount::set_attributes(mount.as_fd(), attributes, false).map_err(refused)?;
+        return Ok(mount);
+    }
+    let upper = match &stack.upper {
+        Some(upper) => Some((source(&upper.upper)?, source(&upper.work)?, upper.volatile)),
+        None => None,
+    };
+    overlay(&lowers, upper.as_ref()).map_err(|(errno, log)| match log {
+        Some(log) => mount_error(&format!("the layers ({log})"), target, errno),
+        None => refused(errno),
+    })
+}
+
+type Upper = (OwnedFd, OwnedFd, bool);
+
+fn overlay(lowers: &[OwnedFd], upper: Option<&Upper>) -> Result<OwnedFd, (Errno, Option<String>)> {
+    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| (errno, None))?;
+    // By handle: a path may be longer than the 255 bytes that an option takes, and the container's mountinfo
+    // shall not tell the host's folders.
+    let by_handle = |key: &str, folder: &OwnedFd| {
+        let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
+        rustix::mount::fsconfig_set_string(context.as_fd(), key, path.as_str())
+    };
+    let configure = || {
+        rustix::mount::fsconfig_set_string(context.as_fd(), "source", "overlay")?;
+        for lower in lowers {
+            by_handle("lowerdir+", lower)?;
+        }
+        if let Some((upper, work, volatile)) = upper {
+            by_handle("upperdir", upper)?;
+            by_handle("workdir", work)?;
+            if *volatile {
+                rustix::mount::fsconfig_set_flag(context.as_fd(), "volatile")?;
+            }
+        }
+        finish(context.as_fd(), 0)
+    };
+    configure().map_err(|errno| (errno, kernel_log(context.as_fd())))
+}
+
+/// The kernel's messages about a failed mount: lines `e overlay: …` read from the context.
+fn kernel_log(context: BorrowedFd<'_>) -> Option<String> {
+    let mut lines = Vec::new();
+    let mut buffer = [0u8; 512];
+    while lines.len() < 8 {
+        let Ok(length) = rustix::io::read(context, &mut buffer) else { break };
+        let line = String::from_utf8_lossy(buffer.get(..length)?).trim().to_owned();
+        lines.push(line.get(2..).unwrap_or_default().to_owned());
+    }
+    (!lines.is_empty()).then(|| lines.join("; "))
+}
