@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::base::error::Explain;
 use crate::base::fs;
+use crate::base::id::Digest;
 
 /// Result of an operation on images.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -89,6 +90,141 @@ pub enum Error {
         /// Its names.
         names: Vec<String>,
     },
+    /// The settings of registries are not what they should be.
+    #[error("cannot understand {}", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// No image of that name is here, and the registry may not be asked.
+    #[error("image {reference} is not here and may not be pulled")]
+    NotHere {
+        /// The image.
+        reference: String,
+    },
+    /// The registry has no such repository or tag.
+    #[error("image {reference} does not exist in its registry")]
+    UnknownImage {
+        /// The image.
+        reference: String,
+    },
+    /// The registry's manifest refers to a blob that it does not have.
+    #[error("the registry does not have {digest}, which the image refers to")]
+    MissingBlob {
+        /// The blob.
+        digest: Digest,
+    },
+    /// No connection to the registry, or to where it sends us.
+    #[error("cannot reach registry {registry}")]
+    Unreachable {
+        /// The registry.
+        registry: String,
+        /// What happened.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The connection broke in the middle of an answer.
+    #[error("the connection to registry {registry} broke")]
+    Broken {
+        /// The registry.
+        registry: String,
+        /// What happened.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// Nothing came for a while.
+    #[error("registry {registry} sent nothing for {seconds} s")]
+    Stalled {
+        /// The registry.
+        registry: String,
+        /// How long.
+        seconds: u64,
+    },
+    /// The registry wants to know who asks, or does not like who does.
+    #[error("registry {registry} denies access to {repository}: {reason}")]
+    Unauthorized {
+        /// The registry.
+        registry: String,
+        /// The repository.
+        repository: String,
+        /// Why.
+        reason: String,
+    },
+    /// Too many requests.
+    #[error("registry {registry} limits the number of requests")]
+    RateLimited {
+        /// The registry.
+        registry: String,
+        /// When to come back, if it said so.
+        retry_after_seconds: Option<u64>,
+    },
+    /// The registry answered with an error.
+    #[error("registry {registry} answered {status}: {message}")]
+    Refused {
+        /// The registry.
+        registry: String,
+        /// HTTP status.
+        status: u16,
+        /// What it said.
+        message: String,
+    },
+    /// The registry's answer makes no sense.
+    #[error("registry {registry} answered with {what}")]
+    BadAnswer {
+        /// The registry.
+        registry: String,
+        /// What came.
+        what: &'static str,
+    },
+    /// Content that is not what its digest promises.
+    #[error("{digest} is not what the registry sent: {reason}")]
+    WrongContent {
+        /// What was asked for.
+        digest: Digest,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A thread or a runtime could not be started.
+    #[error("cannot start a thread")]
+    Thread {
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A registry's wish for a longer pause than this (seconds) is not waited for.
+const PAUSE_SECONDS_MAX: u64 = 20;
+
+impl Error {
+    /// Whether the same request may succeed a little later.
+    pub(super) fn passes(&self) -> bool {
+        match self {
+            Self::Broken { .. } | Self::Stalled { .. } => true,
+            Self::Unreachable { source, .. } => !source.is_connect() && !source.is_builder(),
+            Self::Refused { status, .. } => *status >= 500 || *status == 408,
+            Self::RateLimited { retry_after_seconds, .. } => retry_after_seconds.is_none_or(|s| s <= PAUSE_SECONDS_MAX),
+            _ => false,
+        }
+    }
+
+    /// Whether another endpoint (a mirror's registry) may have the image all the same.
+    pub(super) fn is_of_the_endpoint(&self) -> bool {
+        self.passes()
+            || matches!(
+                self,
+                Self::Unreachable { .. }
+                    | Self::UnknownImage { .. }
+                    | Self::MissingBlob { .. }
+                    | Self::Unauthorized { .. }
+                    | Self::RateLimited { .. }
+                    | Self::Refused { .. }
+                    | Self::BadAnswer { .. }
+            )
+    }
 }
 
 impl Explain for Error {
@@ -99,6 +235,21 @@ impl Explain for Error {
             Self::NoPlatform { offered, .. } => {
                 offered.first().map(|platform| format!("choose one with --platform, such as {platform}"))
             }
+            Self::UnknownImage { .. } => Some("check the spelling of the image and its tag".into()),
+            Self::NotHere { reference } => Some(format!("pull it (`wharf pull {reference}`) or build it")),
+            Self::Unreachable { registry, .. } => Some(format!(
+                "check the network and the name; for a registry without HTTPS, configure {registry} insecure"
+            )),
+            Self::Broken { .. } | Self::Stalled { .. } => {
+                Some("run the command again: it goes on where it was cut off".into())
+            }
+            Self::Unauthorized { registry, .. } => {
+                Some(format!("check that the image exists; if it is private, log in (`docker login {registry}`)"))
+            }
+            Self::RateLimited { registry, retry_after_seconds } => Some(match retry_after_seconds {
+                Some(seconds) => format!("try again in {seconds} s, or log in (`docker login {registry}`)"),
+                None => format!("log in (`docker login {registry}`), use a mirror, or try again later"),
+            }),
             Self::SeveralNames { .. } => Some("remove one of the names, or all with --force".into()),
             _ => None,
         }

@@ -13,12 +13,16 @@ mod archive;
 #[cfg(test)]
 mod archive_tests;
 mod changes;
+mod download;
 mod error;
 mod inflate;
 mod layer;
 mod manifest;
 mod platform;
 mod pull;
+#[cfg(test)]
+mod pull_tests;
+mod registry;
 mod remove;
 mod tar_reader;
 mod unpack;

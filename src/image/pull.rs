@@ -1,10 +1,24 @@
-//! An image from a registry.
+//! An image from a registry: manifest, config, layers, record, in this order.
+//!
+//! The network is driven by a current-thread runtime in a thread of its own, so callers may be inside a runtime or
+//! have none. Layers come [`LAYERS_AT_ONCE`] at a time. What is in the store already is not fetched.
 
-use super::Result;
+use std::collections::HashSet;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use super::download::{self, Arrived, Wanted};
+use super::platform::Platform;
+use super::registry::{Client, Config, Timing};
+use super::{Error, Result, manifest};
+use crate::base::id::Digest;
 use crate::model::event::Progress;
-use crate::model::image::Image;
+use crate::model::image::{BlobRecord, Image, ImageConfig};
 use crate::model::reference::Reference;
 use crate::store::Store;
+
+/// Layers under way at once: more than cores, because some wait for the network.
+const LAYERS_AT_ONCE: usize = 3;
 
 /// When to ask the registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,6 +44,184 @@ pub struct PullOptions {
 /// Makes the image that `reference` names present in the store and returns it.
 ///
 /// Reports one resource `Image <reference>` and one a layer below it (its digest's first 12 digits).
-pub fn pull(_store: &Store, _reference: &Reference, _options: &PullOptions, _progress: &dyn Progress) -> Result<Image> {
-    todo!()
+pub fn pull(store: &Store, reference: &Reference, options: &PullOptions, progress: &dyn Progress) -> Result<Image> {
+    pull_patiently(store, reference, options, progress, Timing::default(), None)
+}
+
+/// [`pull`] with another patience and other settings of registries.
+pub(super) fn pull_patiently(
+    store: &Store,
+    reference: &Reference,
+    options: &PullOptions,
+    progress: &dyn Progress,
+    timing: Timing,
+    config: Option<Config>,
+) -> Result<Image> {
+    let platform = options.platform.as_deref().map(Platform::parse).transpose()?;
+    if options.policy != PullPolicy::Always {
+        let here = store.images().resolve(reference)?;
+        match here.filter(|image| platform.as_ref().is_none_or(|platform| suits(platform, &image.config))) {
+            Some(image) => return Ok(image),
+            None if options.policy == PullPolicy::Never => {
+                return Err(Error::NotHere { reference: reference.to_string() });
+            }
+            None => {}
+        }
+    }
+    let config = config.map_or_else(Config::read, Ok)?;
+    let platform = platform.unwrap_or_else(Platform::host);
+    let resource = format!("Image {reference}");
+    progress.working(&resource, "Pulling");
+    let clients = Client::for_reference(reference, &config, timing)?;
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("registry".into());
+        let work = || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|source| Error::Thread { source })?;
+            runtime.block_on(pull_from_first(store, clients, reference, &platform, &resource, progress))
+        };
+        let handle = thread.spawn_scoped(scope, work).map_err(|source| Error::Thread { source })?;
+        let ended = || Error::Thread { source: std::io::Error::other("a thread ended without a result") };
+        let image = handle.join().unwrap_or_else(|_| Err(ended()))?;
+        progress.done(&resource, "Pulled");
+        Ok(image)
+    })
+}
+
+fn suits(wanted: &Platform, config: &ImageConfig) -> bool {
+    let offered = Platform::normal(&config.os, &config.architecture, config.variant.as_deref());
+    wanted.distance(&offered).is_some()
+}
+
+/// Asks one endpoint after the other until one has the image; the last one's error counts.
+async fn pull_from_first(
+    store: &Store,
+    clients: Vec<Client>,
+    reference: &Reference,
+    platform: &Platform,
+    resource: &str,
+    progress: &dyn Progress,
+) -> Result<Image> {
+    let last = clients.len().saturating_sub(1);
+    for (number, client) in clients.iter().enumerate() {
+        match pull_from(store, client, reference, platform, resource, progress).await {
+            Err(error) if number < last && error.is_of_the_endpoint() => {}
+            other => return other,
+        }
+    }
+    Err(Error::UnknownImage { reference: reference.to_string() })
+}
+
+async fn pull_from(
+    store: &Store,
+    client: &Client,
+    reference: &Reference,
+    platform: &Platform,
+    resource: &str,
+    progress: &dyn Progress,
+) -> Result<Image> {
+    let top = client.manifest(reference, reference.manifest_name()).await?;
+    let (fetched_digest, content) = match manifest::parse(&top.content)? {
+        manifest::Document::Manifest(_) => (top.digest.clone(), top.content.clone()),
+        manifest::Document::Index(index) => {
+            let digest = manifest::digest_of(manifest::choose(&index, platform)?)?;
+            let fetched = client.manifest(reference, digest.as_str()).await?;
+            (fetched.digest, fetched.content)
+        }
+    };
+    let manifest::Document::Manifest(found) = manifest::parse(&content)? else {
+        return Err(Error::DamagedArchive { reason: "an index refers to an index" });
+    };
+    let config_digest = manifest::digest_of(found.config())?;
+    store.lease()?.protect(&config_digest)?;
+    let config_content = match store.blobs().read(&config_digest, found.config().size()) {
+        Ok(content) if Digest::of(&content) == config_digest => content,
+        _ => client.blob(&config_digest, found.config().size()).await?,
+    };
+    let config: ImageConfig =
+        serde_json::from_slice(&config_content).map_err(|source| Error::Document { what: "config".into(), source })?;
+    check_platform(&config, platform)?;
+    let wanted = wanted_layers(&found, &config)?;
+    let arrived = fetch_layers(client, store, &wanted, resource, progress).await?;
+    let layers = publish(store, &wanted, arrived)?;
+    if top.digest != fetched_digest {
+        store.blobs().put(&top.content)?;
+    }
+    let image =
+        Image { id: store.blobs().put(&config_content)?, manifest: Some(store.blobs().put(&content)?), config, layers };
+    store.images().add(&image)?;
+    store.images().tag(reference, &image.id)?;
+    if reference.digest.is_none() {
+        // What the tag meant today.
+        let pinned = Reference { tag: None, digest: Some(top.digest), ..reference.clone() };
+        store.images().tag(&pinned, &image.id)?;
+    }
+    Ok(image)
+}
+
+/// A manifest without an index says nothing of its platform; the config does.
+fn check_platform(config: &ImageConfig, platform: &Platform) -> Result<()> {
+    if config.architecture.is_empty() || suits(platform, config) {
+        return Ok(());
+    }
+    let offered = Platform::normal(&config.os, &config.architecture, config.variant.as_deref()).to_string();
+    Err(Error::NoPlatform { wanted: platform.to_string(), offered: vec![offered] })
+}
+
+fn wanted_layers(found: &oci_spec::image::ImageManifest, config: &ImageConfig) -> Result<Vec<Wanted>> {
+    let diff_ids = &config.rootfs.diff_ids;
+    if diff_ids.len() != found.layers().len() {
+        return Err(Error::DamagedArchive { reason: "its config and its manifest disagree on the number of layers" });
+    }
+    let wanted = found.layers().iter().zip(diff_ids).map(|(layer, diff_id)| {
+        let blob = BlobRecord {
+            digest: manifest::digest_of(layer)?,
+            size_bytes: layer.size(),
+            media_type: layer.media_type().to_string(),
+        };
+        Ok(Wanted { diff_id: diff_id.clone(), blob })
+    });
+    wanted.collect()
+}
+
+/// Fetches each layer once, however often the image has it.
+async fn fetch_layers(
+    client: &Client,
+    store: &Store,
+    wanted: &[Wanted],
+    resource: &str,
+    progress: &dyn Progress,
+) -> Result<Vec<Arrived>> {
+    let mut seen = HashSet::new();
+    let once = wanted.iter().filter(|layer| seen.insert(&layer.diff_id));
+    let fetches: Vec<_> = once.map(|layer| download::layer(client, store, layer, resource, progress)).collect();
+    stream::iter(fetches).buffer_unordered(LAYERS_AT_ONCE).try_collect().await
+}
+
+/// One sync for everything, then layers and blobs get their final names.
+fn publish(store: &Store, wanted: &[Wanted], arrived: Vec<Arrived>) -> Result<Vec<crate::model::image::LayerRecord>> {
+    let is_new = arrived.iter().any(|layer| layer.spool.is_some());
+    let diff_ids = arrived.iter().map(|layer| &layer.record.diff_id);
+    if is_new {
+        store.sync()?;
+        store.layers().confirm(diff_ids)?;
+    } else {
+        store.layers().make_durable(diff_ids)?;
+    }
+    let mut records = std::collections::HashMap::new();
+    for Arrived { mut record, spool } in arrived {
+        if let Some(spool) = spool
+            && spool.publish().is_err()
+        {
+            // Somebody pruned downloads meanwhile; the image does not need the blob to run.
+            record.blob = None;
+        }
+        records.insert(record.diff_id.clone(), record);
+    }
+    if is_new {
+        store.blobs().sync_folder()?;
+    }
+    Ok(wanted.iter().filter_map(|layer| records.get(&layer.diff_id).cloned()).collect())
 }

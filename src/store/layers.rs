@@ -76,19 +76,30 @@ impl<'a> Layers<'a> {
     ///
     /// Call it once before the image (or the build step) that needs them is recorded.
     pub fn make_durable<'d>(&self, diff_ids: impl IntoIterator<Item = &'d Digest>) -> Result<()> {
-        let marks: Vec<PathBuf> = diff_ids
-            .into_iter()
-            .map(|diff_id| self.folder(diff_id).join("unsynced"))
-            .filter(|mark| mark.symlink_metadata().is_ok())
-            .collect();
+        let marks = self.marks(diff_ids);
         if marks.is_empty() {
             return Ok(());
         }
         self.store.sync()?;
-        for mark in &marks {
+        self.unmark(&marks)
+    }
+
+    /// Takes the marks of layers away after the caller has called [`Store::sync`] for something else, too.
+    pub fn confirm<'d>(&self, diff_ids: impl IntoIterator<Item = &'d Digest>) -> Result<()> {
+        let marks = self.marks(diff_ids);
+        self.unmark(&marks)
+    }
+
+    fn marks<'d>(&self, diff_ids: impl IntoIterator<Item = &'d Digest>) -> Vec<PathBuf> {
+        let marks = diff_ids.into_iter().map(|diff_id| self.folder(diff_id).join("unsynced"));
+        marks.filter(|mark| mark.symlink_metadata().is_ok()).collect()
+    }
+
+    fn unmark(&self, marks: &[PathBuf]) -> Result<()> {
+        for mark in marks {
             fs::remove_file(mark)?;
         }
-        for mark in &marks {
+        for mark in marks {
             if let Some(folder) = mark.parent() {
                 fs::sync_folder(folder)?;
             }

@@ -1,0 +1,686 @@
+//! Pulling from a real registry (Debian's docker-registry on loopback) and from hostile ones.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::pull::pull_patiently;
+use super::registry::{Config, Timing};
+use super::unpack_tests::Archive;
+use super::*;
+use crate::base::id::Digest;
+use crate::model::event::Silent;
+use crate::model::image::{Image, ImageConfig};
+use crate::model::reference::Reference;
+use crate::store::Store;
+use crate::store::testing::Folder;
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A layer that does not compress well, so that it takes several pieces.
+fn layer(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed;
+    let text: String = (0..bytes)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(b'0' + (state >> 60) as u8)
+        })
+        .collect();
+    Archive::default().folder("d").file(&format!("d/{seed}"), &text).bytes()
+}
+
+/// An image as a registry has it.
+#[derive(Clone)]
+struct Pushed {
+    manifest: Vec<u8>,
+    blobs: Vec<Vec<u8>>,
+}
+
+impl Pushed {
+    fn new(layers: &[(Vec<u8>, &str)]) -> Self {
+        Self::of_platform(layers, &Platform::host())
+    }
+
+    /// Layers as plain archives, and how each is compressed.
+    fn of_platform(layers: &[(Vec<u8>, &str)], platform: &Platform) -> Self {
+        let mut config = ImageConfig {
+            architecture: platform.architecture.clone(),
+            os: platform.os.clone(),
+            variant: platform.variant.clone(),
+            ..ImageConfig::default()
+        };
+        config.rootfs.diff_ids = layers.iter().map(|(layer, _)| Digest::of(layer)).collect();
+        let config = serde_json::to_vec(&config).unwrap();
+        let mut blobs = vec![config.clone()];
+        let mut descriptors = Vec::new();
+        for (layer, compression) in layers {
+            let blob = match *compression {
+                "gzip" => gzip(layer),
+                "zstd" => zstd::encode_all(&layer[..], 1).unwrap(),
+                _ => layer.clone(),
+            };
+            let suffix = if compression.is_empty() { String::new() } else { format!("+{compression}") };
+            let media_type = format!("application/vnd.oci.image.layer.v1.tar{suffix}");
+            descriptors.push(descriptor(&blob, &media_type));
+            blobs.push(blob);
+        }
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": descriptor(&config, "application/vnd.oci.image.config.v1+json"),
+            "layers": descriptors,
+        });
+        Self { manifest: serde_json::to_vec(&manifest).unwrap(), blobs }
+    }
+}
+
+fn descriptor(content: &[u8], media_type: &str) -> serde_json::Value {
+    serde_json::json!({"mediaType": media_type, "digest": Digest::of(content), "size": content.len()})
+}
+
+/// One HTTP request over a connection of its own; returns status, headers (lower case) and body.
+fn http(
+    port: u16,
+    method: &str,
+    path: &str,
+    content_type: &str,
+    body: &[u8],
+) -> (u16, HashMap<String, String>, Vec<u8>) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
+    )
+    .unwrap();
+    stream.write_all(body).unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    let status = line.split(' ').nth(1).unwrap().parse().unwrap();
+    let headers = read_headers(&mut reader);
+    let mut content = Vec::new();
+    reader.read_to_end(&mut content).unwrap();
+    (status, headers, content)
+}
+
+fn read_headers(reader: &mut impl BufRead) -> HashMap<String, String> {
+    let mut headers = HashMap::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 || line.trim().is_empty() {
+            return headers;
+        }
+        if let Some((name, value)) = line.split_once(':') {
+            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+        }
+    }
+}
+
+/// docker-registry on a free port of loopback; killed when dropped.
+pub(super) struct Registry {
+    process: std::process::Child,
+    pub(super) port: u16,
+    _folder: Folder,
+}
+
+impl Registry {
+    pub(super) fn start() -> Self {
+        let folder = Folder::new();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = format!(
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n",
+            folder.path().join("data").display()
+        );
+        let path = folder.path().join("config.yml");
+        std::fs::write(&path, config).unwrap();
+        let process = std::process::Command::new("docker-registry")
+            .arg("serve")
+            .arg(&path)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("docker-registry is installed");
+        let registry = Self { process, port, _folder: folder };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "docker-registry does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        registry
+    }
+
+    pub(super) fn push_blob(&self, repository: &str, blob: &[u8]) {
+        let (status, headers, _) = http(self.port, "POST", &format!("/v2/{repository}/blobs/uploads/"), "", b"");
+        assert_eq!(status, 202);
+        let location = &headers["location"];
+        let path = location.split_once(&format!(":{}", self.port)).map_or(location.as_str(), |(_, path)| path);
+        let path = format!("{path}&digest={}", Digest::of(blob));
+        let (status, _, body) = http(self.port, "PUT", &path, "application/octet-stream", blob);
+        assert_eq!(status, 201, "{}", String::from_utf8_lossy(&body));
+    }
+
+    pub(super) fn push_manifest(&self, repository: &str, tag: &str, media_type: &str, manifest: &[u8]) {
+        let (status, _, body) =
+            http(self.port, "PUT", &format!("/v2/{repository}/manifests/{tag}"), media_type, manifest);
+        assert_eq!(status, 201, "{}", String::from_utf8_lossy(&body));
+    }
+
+    fn push(&self, repository: &str, tag: &str, image: &Pushed) {
+        for blob in &image.blobs {
+            self.push_blob(repository, blob);
+        }
+        self.push_manifest(repository, tag, MANIFEST, &image.manifest);
+    }
+
+    fn reference(&self, name: &str) -> Reference {
+        format!("127.0.0.1:{}/{name}", self.port).parse().unwrap()
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+fn impatient() -> Timing {
+    Timing {
+        connect: Duration::from_secs(5),
+        stall: Duration::from_millis(700),
+        pause: Duration::from_millis(5),
+        attempts: 3,
+    }
+}
+
+fn always() -> PullOptions {
+    PullOptions { policy: PullPolicy::Always, ..PullOptions::default() }
+}
+
+fn pull_here(store: &Store, reference: &Reference) -> Result<Image> {
+    pull_patiently(store, reference, &always(), &Silent, impatient(), Some(Config::default()))
+}
+
+fn entries(store: &Store, folder: &str) -> usize {
+    std::fs::read_dir(store.paths().root.join(folder)).unwrap().count()
+}
+
+#[test]
+fn an_image_comes_from_a_real_registry() {
+    let registry = Registry::start();
+    let (first, second) = (layer(1, 3_000_000), layer(2, 200_000));
+    let pushed =
+        Pushed::new(&[(first.clone(), "gzip"), (second.clone(), "zstd"), (layer(3, 10), ""), (first.clone(), "gzip")]);
+    registry.push("shop/web", "1", &pushed);
+    let folder = Folder::new();
+    let store = folder.store();
+    let reference = registry.reference("shop/web:1");
+    let image = pull_here(&store, &reference).unwrap();
+    assert_eq!(image.diff_ids(), [&first, &second, &layer(3, 10), &first].map(|layer| Digest::of(layer)));
+    assert_eq!(image.id, Digest::of(&pushed.blobs[0]));
+    assert_eq!(image.manifest, Some(Digest::of(&pushed.manifest)));
+    let path = store.layers().path(&Digest::of(&second)).join("d/2");
+    assert_eq!(std::fs::metadata(path).unwrap().len(), 200_000);
+    // The compressed layers are kept: three different ones, config and manifest.
+    assert_eq!((entries(&store, "blobs/sha256"), entries(&store, "layers")), (5, 3));
+    assert!(
+        image.layers.iter().all(|layer| layer.blob.as_ref().is_some_and(|blob| store.blobs().exists(&blob.digest)))
+    );
+    for name in ["tmp", "spool", "lock/d", "trash"] {
+        assert_eq!(entries(&store, name), 0, "{name}");
+    }
+    // Every layer has lost its mark.
+    for layer in &image.layers {
+        assert!(!store.layers().path(&layer.diff_id).with_file_name("unsynced").exists());
+    }
+    let pinned = format!("127.0.0.1:{}/shop/web@{}", registry.port, Digest::of(&pushed.manifest));
+    assert_eq!(pull_here(&store, &pinned.parse().unwrap()).unwrap(), image);
+    assert_eq!(store.images().references(&image.id).unwrap().len(), 2);
+    // Without the registry, and without asking it.
+    drop(registry);
+    let missing = PullOptions::default();
+    assert_eq!(pull(&store, &reference, &missing, &Silent).unwrap(), image);
+    let error = pull_here(&store, &reference).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    let never = PullOptions { policy: PullPolicy::Never, ..PullOptions::default() };
+    let error = pull(&store, &"redis:7".parse().unwrap(), &never, &Silent).unwrap_err();
+    assert!(matches!(error, Error::NotHere { .. }), "{error}");
+}
+
+#[test]
+fn an_index_gives_the_image_of_the_platform() {
+    let registry = Registry::start();
+    let platforms = ["linux/s390x", "linux/arm/v6", "linux/arm/v7"];
+    let mut manifests = Vec::new();
+    for (number, platform) in platforms.iter().enumerate() {
+        let platform = Platform::parse(platform).unwrap();
+        let pushed = Pushed::of_platform(&[(layer(number as u64, 10), "gzip")], &platform);
+        registry.push("app", &format!("p{number}"), &pushed);
+        let mut entry = descriptor(&pushed.manifest, MANIFEST);
+        entry["platform"] = serde_json::json!({"os": platform.os, "architecture": platform.architecture});
+        if let Some(variant) = platform.variant {
+            entry["platform"]["variant"] = variant.into();
+        }
+        manifests.push(entry);
+    }
+    let mut attestation = manifests[0].clone();
+    attestation["platform"] = serde_json::json!({"os": "unknown", "architecture": "unknown"});
+    manifests.push(attestation);
+    let index = serde_json::json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}).to_string();
+    registry.push_manifest("app", "latest", INDEX, index.as_bytes());
+    let folder = Folder::new();
+    let store = folder.store();
+    let reference = registry.reference("app");
+    let pulled = |platform: &str| {
+        let options = PullOptions { platform: Some(platform.into()), ..always() };
+        pull_patiently(&store, &reference, &options, &Silent, impatient(), Some(Config::default()))
+    };
+    assert_eq!(pulled("linux/s390x").unwrap().diff_ids(), [Digest::of(&layer(0, 10))]);
+    assert_eq!(pulled("linux/arm/v7").unwrap().diff_ids(), [Digest::of(&layer(2, 10))]);
+    assert_eq!(pulled("linux/arm/v8").unwrap().diff_ids(), [Digest::of(&layer(2, 10))]);
+    let error = pulled("linux/riscv64").unwrap_err();
+    let expected = "there is no image for linux/riscv64, only for linux/s390x, linux/arm/v6, linux/arm/v7";
+    assert_eq!(error.to_string(), expected);
+    let error = pull_here(&store, &registry.reference("app:nothing")).unwrap_err();
+    assert!(matches!(error, Error::UnknownImage { .. }), "{error}");
+    let error = pull_here(&store, &registry.reference("nobody/nothing")).unwrap_err();
+    assert!(matches!(error, Error::UnknownImage { .. }), "{error}");
+}
+
+#[test]
+fn two_commands_fetch_a_layer_once() {
+    let server = Hostile::start();
+    server.serve("app", &Pushed::new(&[(layer(1, 2_000_000), "gzip")]));
+    let folder = Folder::new();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| pull_here(&folder.store(), &server.reference("app")).unwrap());
+        }
+    });
+    let layer_blob = server.state.lock().unwrap().layers[0].clone();
+    assert_eq!(server.requests(&layer_blob).len(), 1);
+}
+
+/// A request as a hostile registry sees it.
+#[derive(Debug, Clone)]
+struct Request {
+    path: String,
+    headers: HashMap<String, String>,
+}
+
+/// What it answers.
+#[derive(Debug, Clone, Default)]
+struct Reply {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+    /// The connection is closed after so many bytes of the body.
+    cut: Option<usize>,
+    /// Nothing follows after so many bytes, and the connection stays open.
+    stall: Option<usize>,
+}
+
+type Rule = Box<dyn Fn(&Request, usize) -> Option<Reply> + Send>;
+
+#[derive(Default)]
+struct State {
+    content: HashMap<String, (Vec<u8>, &'static str)>,
+    layers: Vec<String>,
+    requests: Vec<Request>,
+    rules: Vec<Rule>,
+    without_ranges: bool,
+}
+
+/// A tiny registry that does what the test wants. Its thread ends with the test's process.
+struct Hostile {
+    state: Arc<Mutex<State>>,
+    port: u16,
+}
+
+impl Hostile {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = state.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let shared = shared.clone();
+                std::thread::spawn(move || answer(stream, &shared));
+            }
+        });
+        Self { state, port }
+    }
+
+    fn serve(&self, repository: &str, image: &Pushed) {
+        let mut state = self.state.lock().unwrap();
+        for (number, blob) in image.blobs.iter().enumerate() {
+            let path = format!("/v2/{repository}/blobs/{}", Digest::of(blob));
+            if number > 0 {
+                state.layers.push(path.clone());
+            }
+            state.content.insert(path, (blob.clone(), "application/octet-stream"));
+        }
+        for name in ["latest".to_owned(), Digest::of(&image.manifest).to_string()] {
+            let path = format!("/v2/{repository}/manifests/{name}");
+            state.content.insert(path, (image.manifest.clone(), MANIFEST));
+        }
+    }
+
+    /// Asked before the content; gets the request and how many of that path came before.
+    fn rule(&self, rule: impl Fn(&Request, usize) -> Option<Reply> + Send + 'static) {
+        self.state.lock().unwrap().rules.push(Box::new(rule));
+    }
+
+    fn requests(&self, path: &str) -> Vec<Request> {
+        let state = self.state.lock().unwrap();
+        state.requests.iter().filter(|request| request.path == path).cloned().collect()
+    }
+
+    fn layer_path(&self) -> String {
+        self.state.lock().unwrap().layers[0].clone()
+    }
+
+    fn reference(&self, name: &str) -> Reference {
+        format!("127.0.0.1:{}/{name}", self.port).parse().unwrap()
+    }
+}
+
+fn answer(stream: TcpStream, state: &Mutex<State>) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut stream = stream;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+            return;
+        }
+        let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        let request = Request { path, headers: read_headers(&mut reader) };
+        let reply = {
+            let mut state = state.lock().unwrap();
+            let before = state.requests.iter().filter(|other| other.path == request.path).count();
+            state.requests.push(request.clone());
+            let ruled = state.rules.iter().find_map(|rule| rule(&request, before));
+            ruled.unwrap_or_else(|| honest(&state, &request))
+        };
+        let mut head = format!("HTTP/1.1 {} x\r\nContent-Length: {}\r\n", reply.status, reply.body.len());
+        for (name, value) in &reply.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        let sent = reply.cut.or(reply.stall).unwrap_or(reply.body.len());
+        if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&reply.body[..sent])).is_err() {
+            return;
+        }
+        if reply.cut.is_some() {
+            drop(stream.shutdown(std::net::Shutdown::Both));
+            return;
+        }
+        if reply.stall.is_some() {
+            // Until the other side gives up.
+            drop(reader.read_to_end(&mut Vec::new()));
+            return;
+        }
+    }
+}
+
+fn honest(state: &State, request: &Request) -> Reply {
+    let Some((body, media_type)) = state.content.get(&request.path) else {
+        return Reply { status: 404, ..Reply::default() };
+    };
+    let headers = vec![("Content-Type", (*media_type).to_owned())];
+    let offset =
+        request.headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+    match offset.filter(|_| !state.without_ranges) {
+        Some(offset) => {
+            let offset: usize = offset;
+            let range = format!("bytes {offset}-{}/{}", body.len() - 1, body.len());
+            Reply {
+                status: 206,
+                headers: vec![("Content-Range", range)],
+                body: body[offset..].to_vec(),
+                ..Reply::default()
+            }
+        }
+        None => Reply { status: 200, headers, body: body.clone(), ..Reply::default() },
+    }
+}
+
+fn ok(body: Vec<u8>) -> Reply {
+    Reply { status: 200, body, ..Reply::default() }
+}
+
+/// A hostile registry with an image of one layer.
+fn hostile() -> (Hostile, Folder, String) {
+    let server = Hostile::start();
+    server.serve("app", &Pushed::new(&[(layer(7, 1_000_000), "gzip")]));
+    let path = server.layer_path();
+    (server, Folder::new(), path)
+}
+
+#[test]
+fn a_wrong_layer_is_refused_and_not_kept() {
+    let (server, folder, path) = hostile();
+    let good = server.state.lock().unwrap().content[&path].0.clone();
+    let store = folder.store();
+    let mut wrong_middle = good.clone();
+    wrong_middle[good.len() / 2] ^= 1;
+    let mut longer = good.clone();
+    longer.extend([0; 100]);
+    // Honest bytes of another layer, of the right length.
+    let mut other = gzip(&layer(8, 1_000_000));
+    other.resize(good.len(), 0);
+    for body in [wrong_middle, longer, other, vec![0; good.len()]] {
+        server.state.lock().unwrap().rules.clear();
+        let wanted = path.clone();
+        server.rule(move |request, _| (request.path == wanted).then(|| ok(body.clone())));
+        let error = pull_here(&store, &server.reference("app")).unwrap_err();
+        assert!(matches!(error, Error::WrongContent { .. }), "{error}");
+        for name in ["tmp", "trash", "spool", "layers", "images", "refs"] {
+            assert_eq!(entries(&store, name), 0, "{name}");
+        }
+    }
+    server.state.lock().unwrap().rules.clear();
+    pull_here(&store, &server.reference("app")).unwrap();
+}
+
+#[test]
+fn a_layer_that_is_not_what_the_config_says_is_refused() {
+    let server = Hostile::start();
+    let mut pushed = Pushed::new(&[(layer(1, 1000), "gzip")]);
+    let (good, other) = (Digest::of(&layer(1, 1000)), Digest::of(b"other"));
+    let old = pushed.blobs[0].clone();
+    let config = String::from_utf8(old.clone()).unwrap().replace(good.as_str(), other.as_str());
+    let manifest = String::from_utf8(pushed.manifest.clone()).unwrap();
+    pushed.manifest = manifest.replace(Digest::of(&old).as_str(), Digest::of(config.as_bytes()).as_str()).into();
+    pushed.blobs[0] = config.into();
+    server.serve("app", &pushed);
+    let folder = Folder::new();
+    let error = pull_here(&folder.store(), &server.reference("app")).unwrap_err();
+    assert!(matches!(&error, Error::WrongContent { digest, .. } if *digest == other), "{error}");
+}
+
+#[test]
+fn a_download_that_breaks_goes_on_with_a_range() {
+    let (server, folder, path) = hostile();
+    let wanted = path.clone();
+    let body = server.state.lock().unwrap().content[&path].0.clone();
+    server.rule(move |request, before| {
+        let first = request.path == wanted && before == 0;
+        first.then(|| Reply { cut: Some(body.len() / 2), ..ok(body.clone()) })
+    });
+    pull_here(&folder.store(), &server.reference("app")).unwrap();
+    let requests = server.requests(&path);
+    assert_eq!(requests.len(), 2);
+    assert!(requests[1].headers["range"].starts_with("bytes="));
+}
+
+#[test]
+fn a_server_without_ranges_is_read_from_the_beginning() {
+    let (server, folder, path) = hostile();
+    server.state.lock().unwrap().without_ranges = true;
+    let wanted = path.clone();
+    let body = server.state.lock().unwrap().content[&path].0.clone();
+    server.rule(move |request, before| {
+        let first = request.path == wanted && before == 0;
+        first.then(|| Reply { cut: Some(body.len() / 3), ..ok(body.clone()) })
+    });
+    pull_here(&folder.store(), &server.reference("app")).unwrap();
+    assert_eq!(server.requests(&path).len(), 2);
+}
+
+#[test]
+fn a_stalled_download_ends_and_the_next_command_goes_on() {
+    let (server, folder, path) = hostile();
+    let wanted = path.clone();
+    let body = server.state.lock().unwrap().content[&path].0.clone();
+    let half = body.len() / 2;
+    server.rule(move |request, before| {
+        if request.path != wanted || before >= 4 {
+            return None;
+        }
+        // The first time half of it, then nothing at all.
+        if before == 0 {
+            return Some(Reply { stall: Some(half), ..ok(body.clone()) });
+        }
+        let range = vec![("Content-Range", format!("bytes {half}-9/9"))];
+        Some(Reply { status: 206, stall: Some(0), headers: range, body: vec![0; 9], ..Reply::default() })
+    });
+    let store = folder.store();
+    let begun = Instant::now();
+    let error = pull_here(&store, &server.reference("app")).unwrap_err();
+    assert!(matches!(error, Error::Stalled { .. }), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert_eq!(entries(&store, "spool"), 1);
+    drop(store);
+    pull_here(&folder.store(), &server.reference("app")).unwrap();
+    let last = server.requests(&path).pop().unwrap();
+    assert_eq!(last.headers["range"], format!("bytes={half}-"));
+    assert_eq!(entries(&folder.store(), "spool"), 0);
+}
+
+#[test]
+fn a_wrong_beginning_left_by_an_earlier_command_is_fetched_again() {
+    let (server, folder, path) = hostile();
+    let store = folder.store();
+    let digest: Digest = path.rsplit('/').next().unwrap().parse().unwrap();
+    std::fs::write(store.paths().root.join("spool").join(digest.hex()), [0x1f; 5000]).unwrap();
+    pull_here(&store, &server.reference("app")).unwrap();
+    assert_eq!(server.requests(&path).len(), 2);
+}
+
+#[test]
+fn a_token_goes_to_no_other_host() {
+    let (server, folder, path) = hostile();
+    let other = Hostile::start();
+    other.state.lock().unwrap().content = server.state.lock().unwrap().content.clone();
+    let (token_port, other_port, wanted) = (server.port, other.port, path.clone());
+    server.rule(move |request, _| {
+        if request.path.starts_with("/token?") {
+            return Some(ok(br#"{"token": "secret"}"#.to_vec()));
+        }
+        if request.headers.get("authorization").map(String::as_str) != Some("Bearer secret") {
+            let challenge = format!(
+                r#"Bearer realm="http://127.0.0.1:{token_port}/token",service="it",scope="repository:app:pull""#
+            );
+            return Some(Reply { status: 401, headers: vec![("WWW-Authenticate", challenge)], ..Reply::default() });
+        }
+        let target = format!("http://127.0.0.1:{other_port}{}", request.path);
+        (request.path == wanted).then(|| Reply { status: 307, headers: vec![("Location", target)], ..Reply::default() })
+    });
+    pull_here(&folder.store(), &server.reference("app")).unwrap();
+    let redirected = other.requests(&path);
+    assert_eq!(redirected.len(), 1);
+    assert!(!redirected[0].headers.contains_key("authorization"), "{redirected:?}");
+    // One token for everything.
+    assert_eq!(server.requests("/token?service=it&scope=repository%3Aapp%3Apull").len(), 1);
+}
+
+#[test]
+fn without_a_login_the_error_says_so() {
+    let (server, folder, _) = hostile();
+    server.rule(|_, _| {
+        let challenge = r#"Basic realm="private""#.to_owned();
+        Some(Reply { status: 401, headers: vec![("WWW-Authenticate", challenge)], ..Reply::default() })
+    });
+    let error = pull_here(&folder.store(), &server.reference("app")).unwrap_err();
+    assert!(matches!(&error, Error::Unauthorized { reason, .. } if reason == "it needs a login"), "{error}");
+}
+
+#[test]
+fn failures_that_pass_are_tried_again_and_limits_are_explained() {
+    let (server, folder, path) = hostile();
+    let wanted = path.clone();
+    server.rule(move |request, before| {
+        let busy = Reply { status: 429, headers: vec![("Retry-After", "0".into())], ..Reply::default() };
+        match (request.path.contains("/manifests/"), before) {
+            (true, 0) => Some(Reply { status: 503, ..Reply::default() }),
+            (true, 1) => Some(busy),
+            (false, 0) if request.path == wanted => Some(Reply { status: 500, ..Reply::default() }),
+            _ => None,
+        }
+    });
+    pull_here(&folder.store(), &server.reference("app")).unwrap();
+    server.state.lock().unwrap().rules.clear();
+    server.rule(|_, _| Some(Reply { status: 429, headers: vec![("Retry-After", "3600".into())], ..Reply::default() }));
+    let begun = Instant::now();
+    let error = pull_here(&folder.store(), &server.reference("app")).unwrap_err();
+    assert!(matches!(error, Error::RateLimited { retry_after_seconds: Some(3600), .. }), "{error}");
+    let hint = crate::base::error::Explain::hint(&error).unwrap();
+    assert!(hint.contains("3600 s") && hint.contains("log in"), "{hint}");
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn what_is_no_image_for_us_is_refused_with_the_reason() {
+    let (server, folder, _) = hostile();
+    let config = descriptor(b"{}", "application/vnd.oci.image.config.v1+json");
+    let foreign = descriptor(b"x", "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
+    let artifact = descriptor(b"{}", "application/vnd.cncf.helm.config.v1+json");
+    for (manifest, reason) in [
+        (serde_json::json!({"schemaVersion": 1, "name": "x", "fsLayers": []}).to_string(), "schema version 1"),
+        (serde_json::json!({"schemaVersion": 2, "config": config, "layers": [foreign]}).to_string(), "foreign"),
+        (serde_json::json!({"schemaVersion": 2, "config": artifact, "layers": []}).to_string(), "artifact of type"),
+        ("<html>".to_owned(), "cannot understand the manifest"),
+        ("[".repeat(100_000), "cannot understand the manifest"),
+        (" ".repeat(5 << 20), "more than it should"),
+    ] {
+        server.state.lock().unwrap().rules.clear();
+        server.rule(move |_, _| Some(ok(manifest.clone().into_bytes())));
+        let error = pull_here(&folder.store(), &server.reference("app")).unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+    server.state.lock().unwrap().rules.clear();
+    server.rule(|_, _| Some(Reply { status: 302, headers: vec![("Location", "/again".into())], ..Reply::default() }));
+    let error = pull_here(&folder.store(), &server.reference("app")).unwrap_err();
+    assert!(error.to_string().contains("too many redirects"), "{error}");
+    let digest = Digest::of(b"another");
+    let error = pull_here(&folder.store(), &format!("127.0.0.1:{}/app@{digest}", server.port).parse().unwrap());
+    assert!(error.is_err());
+}
+
+#[test]
+fn a_mirror_that_does_not_have_it_is_passed_over() {
+    let (server, folder, path) = hostile();
+    let empty = Hostile::start();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let settings = format!(
+        r#"{{"127.0.0.1:{}": {{"mirrors": ["http://127.0.0.1:{closed}", "http://127.0.0.1:{}"]}}}}"#,
+        server.port, empty.port
+    );
+    let config: Config = serde_json::from_str(&settings).unwrap();
+    let reference = server.reference("app");
+    pull_patiently(&folder.store(), &reference, &always(), &Silent, impatient(), Some(config)).unwrap();
+    assert_eq!(empty.requests("/v2/app/manifests/latest").len(), 1);
+    assert_eq!(server.requests(&path).len(), 1);
+}
