@@ -6,10 +6,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::service::image_name;
 use super::{Engine, Result};
-use crate::base::id::to_hex;
+use crate::base::id::{ContainerId, to_hex};
 use crate::graph::Observed;
 use crate::graph::observed::{ObservedContainer, ObservedNetwork, ObservedVolume, label};
-use crate::model::container::{ContainerSpec, ContainerState, Status};
+use crate::model::container::{ContainerSpec, ContainerState, NamespaceMode, NetworkMode, Status};
 use crate::model::project::{FileObject, Project, Service};
 use crate::model::reference::Reference;
 use crate::store::Wish;
@@ -26,6 +26,14 @@ impl Engine {
             if spec.labels.get(label::PROJECT).is_some_and(|value| value == name) {
                 observed.containers.push(self.observed_container(spec, state)?);
             }
+        }
+        // Sharing with a container of somebody else is nothing that a plan could mend.
+        let foreign = |id: &ContainerId| {
+            all.iter()
+                .any(|(spec, _)| spec.id == *id && spec.labels.get(label::PROJECT).is_none_or(|value| value != name))
+        };
+        for container in &mut observed.containers {
+            container.shares.retain(|id| !foreign(id));
         }
         observed.containers.sort_by(|a, b| a.name.cmp(&b.name));
         let wanted = |labels: &BTreeMap<String, String>, names: &dyn Fn(&Project) -> bool| {
@@ -86,6 +94,7 @@ impl Engine {
                 .map(str::to_owned)
                 .collect(),
             networks: spec.network.networks().cloned().collect(),
+            shares: shares(spec),
             status: state.status,
             stopped_by_user: ended && self.store.containers().wish(&spec.id)? == Wish::Stopped,
             exit_code: state.exit_code,
@@ -114,6 +123,20 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// The other containers of the project whose namespaces a container uses.
+fn shares(spec: &ContainerSpec) -> Vec<ContainerId> {
+    let network = match &spec.network {
+        NetworkMode::Container { id } => Some(id),
+        _ => None,
+    };
+    let modes = [&spec.security.pid, &spec.security.ipc, &spec.security.uts];
+    let others = modes.into_iter().filter_map(|mode| match mode {
+        NamespaceMode::Container(id) => Some(id),
+        _ => None,
+    });
+    network.into_iter().chain(others).cloned().collect()
 }
 
 /// A digest over the contents of a service's configs and secrets; `None` without any.

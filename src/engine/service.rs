@@ -139,20 +139,17 @@ impl Engine {
         }
     }
 
-    /// The first replica of a service.
+    /// The first replica of a service; one that is being replaced does not count.
     fn first_container(&self, project: &str, service: &str) -> Result<ContainerId> {
         let containers = self.store.containers().list()?;
+        let replaced: Vec<&String> =
+            containers.iter().filter_map(|(spec, _)| spec.labels.get(label::REPLACE)).collect();
         containers
-            .into_iter()
+            .iter()
             .filter(|(spec, _)| is_replica_of(&spec.labels, project, service))
-            .min_by_key(|(spec, _)| {
-                // While a replacement is under way there are two: the new one is meant.
-                (
-                    !spec.labels.contains_key(label::REPLACE),
-                    spec.labels.get(label::NUMBER).and_then(|n| n.parse::<u32>().ok()),
-                )
-            })
-            .map(|(spec, _)| spec.id)
+            .filter(|(spec, _)| !replaced.iter().any(|id| id.as_str() == spec.id.as_str()))
+            .min_by_key(|(spec, _)| spec.labels.get(label::NUMBER).and_then(|number| number.parse::<u32>().ok()))
+            .map(|(spec, _)| spec.id.clone())
             .ok_or_else(|| Error::NoContainer { service: service.to_owned() })
     }
 

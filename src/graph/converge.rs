@@ -90,6 +90,8 @@ pub fn up(project: &Project, observed: &Observed, wish: &Wish) -> Result<Plan, E
         fates: BTreeMap::new(),
         started: BTreeMap::new(),
         waits: BTreeMap::new(),
+        doomed: BTreeSet::new(),
+        settled: BTreeMap::new(),
     };
     planner.orphans();
     planner.networks()?;
@@ -132,6 +134,10 @@ struct Planner<'p> {
     /// Start steps by service.
     started: BTreeMap<&'p str, Vec<StepId>>,
     waits: BTreeMap<(&'p str, Condition, bool), StepId>,
+    /// Containers that do not outlive the plan.
+    doomed: BTreeSet<&'p ContainerId>,
+    /// The steps after which a service's containers are the final ones.
+    settled: BTreeMap<&'p str, Vec<StepId>>,
 }
 
 impl<'p> Planner<'p> {
@@ -153,6 +159,7 @@ impl<'p> Planner<'p> {
         }
         if self.wish.remove_orphans {
             for container in orphans {
+                self.doomed.insert(&container.id);
                 remove(&mut self.plan, container, &[], self.wish.timeout, "its service is not in the project any more");
             }
         } else if !self.wish.ignore_orphans {
@@ -269,6 +276,11 @@ impl<'p> Planner<'p> {
         for name in self.graph.order() {
             if self.selected.contains(name) {
                 let replicas = self.decide_service(name)?;
+                for replica in &replicas {
+                    if let Fate::Remove { container, .. } | Fate::Recreate { container, .. } = &replica.fate {
+                        self.doomed.insert(&container.id);
+                    }
+                }
                 self.fates.insert(name, replicas);
             }
         }
@@ -287,6 +299,7 @@ impl<'p> Planner<'p> {
         for container in self.observed.of_service(name) {
             if self.lost_its_network(container) {
                 lost.insert(container.number, container.id.clone());
+                self.doomed.insert(&container.id);
                 continue;
             }
             if self.is_unfinished_replacement(container)
@@ -372,8 +385,12 @@ impl<'p> Planner<'p> {
                 return Some(format!("it is not in network {}", network.name));
             }
         }
-        let provider = namespace_providers(service).into_iter().find(|provider| self.is_made_anew(provider))?;
-        Some(format!("it shares a namespace or volumes of {provider}, which is made anew"))
+        let exists = |id: &ContainerId| self.observed.containers.iter().any(|other| other.id == *id);
+        if container.shares.iter().any(|id| self.doomed.contains(id) || !exists(id)) {
+            return Some("it shares a namespace of a container that is made anew or gone".into());
+        }
+        let provider = volume_providers(service).find(|provider| self.is_made_anew(provider))?;
+        Some(format!("it uses the volumes of {provider}, which is made anew"))
     }
 
     fn is_made_anew(&self, service: &str) -> bool {
@@ -440,6 +457,8 @@ impl<'p> Planner<'p> {
     ) {
         let service = self.service(name);
         let mut starts: Vec<(Target, String, Vec<StepId>, String)> = Vec::new();
+        let first_step = self.plan.steps.len();
+        let before_creation = self.before_creation(service);
         for replica in replicas {
             let final_name = container_name(self.project, service, replica.number);
             match &replica.fate {
@@ -448,13 +467,13 @@ impl<'p> Planner<'p> {
                 }
                 Fate::Create { why, inherits } => {
                     let action = self.create(service, replica.number, final_name.clone(), inherits.clone());
-                    let created = self.plan.push(action, self.resources.clone(), why.clone());
+                    let created = self.plan.push(action, before_creation.clone(), why.clone());
                     let target = Target::New { service: name.to_owned(), number: replica.number };
                     starts.push((target, final_name, vec![created], why.clone()));
                 }
                 Fate::Recreate { container, why } => {
                     let followers = restarted.values().map(|(step, _)| *step).collect();
-                    let renamed = self.replace(service, replica.number, container, why, followers);
+                    let renamed = self.replace(service, replica.number, (container, why), &before_creation, followers);
                     let target = Target::New { service: name.to_owned(), number: replica.number };
                     starts.push((target, final_name, vec![renamed], why.clone()));
                 }
@@ -474,6 +493,7 @@ impl<'p> Planner<'p> {
                 }
             }
         }
+        self.settled.insert(name, (first_step..self.plan.steps.len()).map(StepId).collect());
         if self.wish.no_start || starts.is_empty() {
             return;
         }
@@ -483,6 +503,14 @@ impl<'p> Planner<'p> {
             let step = self.plan.push(Action::StartContainer { container, name: container_name }, after, why);
             self.started.entry(name).or_default().push(step);
         }
+    }
+
+    /// What a new container of `service` comes after: networks, volumes, and those whose namespaces and volumes
+    /// it refers to by their containers.
+    fn before_creation(&self, service: &Service) -> Vec<StepId> {
+        let providers = namespace_providers(service).chain(volume_providers(service));
+        let settled = providers.filter_map(|provider| self.settled.get(provider)).flatten();
+        self.resources.iter().chain(settled).copied().collect()
     }
 
     fn create(&self, service: &Service, number: u32, name: String, replaces: Option<ContainerId>) -> Action {
@@ -500,14 +528,14 @@ impl<'p> Planner<'p> {
         &mut self,
         service: &Service,
         number: u32,
-        old: &ObservedContainer,
-        why: &str,
+        (old, why): (&ObservedContainer, &str),
+        before_creation: &[StepId],
         followers: Vec<StepId>,
     ) -> StepId {
         let name = container_name(self.project, service, number);
         let temporary = format!("{}_{name}", old.id.short());
         let create = self.create(service, number, temporary, Some(old.id.clone()));
-        let created = self.plan.push(create, self.resources.clone(), why);
+        let created = self.plan.push(create, before_creation.to_vec(), why);
         let mut before_removal = vec![created];
         if is_up(old) {
             let mut after = followers;
@@ -576,12 +604,15 @@ impl<'p> Planner<'p> {
     }
 }
 
-/// The services whose namespaces or volumes `service` uses.
-fn namespace_providers(service: &Service) -> Vec<&str> {
+/// The services whose namespaces `service` uses.
+fn namespace_providers(service: &Service) -> impl Iterator<Item = &str> {
     let modes = [&service.network_mode, &service.pid, &service.ipc];
-    let shared = modes.into_iter().flatten().filter_map(|mode| mode.strip_prefix("service:"));
-    let volumes = service.volumes_from.iter().filter_map(|from| from.split(':').next());
-    shared.chain(volumes).collect()
+    modes.into_iter().flatten().filter_map(|mode| mode.strip_prefix("service:"))
+}
+
+/// The services whose volumes `service` uses.
+fn volume_providers(service: &Service) -> impl Iterator<Item = &str> {
+    service.volumes_from.iter().filter(|from| !from.starts_with("container:")).filter_map(|from| from.split(':').next())
 }
 
 fn is_up(container: &ObservedContainer) -> bool {

@@ -24,4 +24,6 @@ pub use observed::Observed;
 pub use plan::{Action, Plan, Step, StepId};
 
 #[cfg(test)]
+mod generated_tests;
+#[cfg(test)]
 mod tests;

@@ -76,6 +76,8 @@ pub struct ObservedContainer {
     pub depends_on: Vec<String>,
     /// Networks it is connected to.
     pub networks: Vec<NetworkId>,
+    /// Containers whose namespaces it uses.
+    pub shares: Vec<ContainerId>,
     /// Where it is in its life.
     pub status: Status,
     /// A command stopped it: it did not end by itself.

@@ -70,6 +70,7 @@ fn running(project: &Project) -> Observed {
                 replaces: None,
                 depends_on: service.depends_on.keys().cloned().collect(),
                 networks: vec![id.clone()],
+                shares: Vec::new(),
                 status: Status::Running,
                 stopped_by_user: false,
                 exit_code: 0,
