@@ -21,6 +21,7 @@ mod progress;
 mod project;
 mod report;
 mod scope;
+mod session;
 mod show;
 mod signals;
 mod terminal;

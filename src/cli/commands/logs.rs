@@ -83,7 +83,7 @@ fn follow(
     let mut follower = Follower::new(store, options, look.prefix, printer);
     for member in members {
         let name = if look.prefix { member.short_name() } else { &member.spec.name };
-        follower.add(&member.spec.id, name, member.service().unwrap_or(&member.spec.name))?;
+        follower.add(&member.spec.id, name, member.service().unwrap_or(&member.spec.name), true)?;
     }
     loop {
         follower.turn()?;

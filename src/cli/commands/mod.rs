@@ -1,8 +1,11 @@
 //! The verbs, one file each: the help is the doc comment, `Args` are the flags, `run` does it.
 
+mod attach;
 mod build;
 mod config;
+mod create;
 mod down;
+mod exec;
 mod graph;
 mod images;
 mod kill;
@@ -14,10 +17,12 @@ mod ps;
 mod pull;
 mod restart;
 mod rm;
+mod run;
 mod start;
 mod stop;
 mod top;
 mod unpause;
+mod up;
 mod version;
 mod wait;
 
@@ -29,7 +34,12 @@ pub const OVERVIEW: &str = "\
 {usage-heading} {usage}
 
 Run:
+  up          Build, create and start the project's services
   down        Stop and remove the project's containers and networks
+  run         Run a one-off container of a service, or a container of an image
+  exec        Run a command in a running container
+  attach      Connect to a container's first process
+  create      Create containers without starting them
   start       Start what exists
   stop        Stop
   restart     Restart
@@ -102,10 +112,13 @@ macro_rules! verbs {
 }
 
 verbs! {
+    Attach(attach) "attach" root: true container: false;
     Build(build) "build" root: true container: false;
     #[command(visible_alias = "convert")]
     Config(config) "config" root: false container: false;
+    Create(create) "create" root: true container: false;
     Down(down) "down" root: true container: false;
+    Exec(exec) "exec" root: true container: true;
     Graph(graph) "graph" root: false container: false;
     Images(images) "images" root: true container: false;
     Kill(kill) "kill" root: true container: false;
@@ -117,10 +130,12 @@ verbs! {
     Pull(pull) "pull" root: true container: false;
     Restart(restart) "restart" root: true container: false;
     Rm(rm) "rm" root: true container: false;
+    Run(run) "run" root: true container: true;
     Start(start) "start" root: true container: false;
     Stop(stop) "stop" root: true container: false;
     Top(top) "top" root: true container: false;
     Unpause(unpause) "unpause" root: true container: false;
+    Up(up) "up" root: true container: false;
     Version(version) "version" root: false container: false;
     Wait(wait) "wait" root: true container: false;
 }

@@ -31,6 +31,7 @@ struct Source {
     id: ContainerId,
     service: String,
     voice: usize,
+    shown: bool,
     reader: Reader,
     pending: Option<Line>,
     finished: bool,
@@ -53,7 +54,8 @@ impl<O: Write, E: Write> Follower<O, E> {
     }
 
     /// Adds a container under the name that its lines get; one that is followed already stays as it is.
-    pub fn add(&mut self, id: &ContainerId, name: &str, service: &str) -> Result<(), Failure> {
+    /// Of one that is not `shown` only the end is noticed.
+    pub fn add(&mut self, id: &ContainerId, name: &str, service: &str, shown: bool) -> Result<(), Failure> {
         if self.sources.iter().any(|source| source.id == *id) {
             return Ok(());
         }
@@ -61,11 +63,12 @@ impl<O: Write, E: Write> Follower<O, E> {
         let reader = log::read(&supervise::log_path(&self.store, id), self.options)?;
         reader.watch(&containers.folder(id))?;
         let restarts_seen = containers.state(id)?.restart_count;
-        let voice = self.printer.add(name);
+        let voice = self.printer.add(if shown { name } else { "" });
         self.sources.push(Source {
             id: id.clone(),
             service: service.to_owned(),
             voice,
+            shown,
             reader,
             pending: None,
             finished: false,
@@ -97,8 +100,10 @@ impl<O: Write, E: Write> Follower<O, E> {
                 .min_by_key(|source| source.pending.as_ref().map(|line| line.time));
             match oldest {
                 Some(source) => {
-                    let voice = source.voice;
-                    if let Some(line) = source.pending.take() {
+                    let (voice, shown) = (source.voice, source.shown);
+                    if let Some(line) = source.pending.take()
+                        && shown
+                    {
                         self.printer.print(voice, &line)?;
                     }
                 }
@@ -171,7 +176,7 @@ impl<O: Write, E: Write> Follower<O, E> {
         }
         // A container that was removed meanwhile has told nobody how it ended.
         let exit_code = self.store.containers().state(&source.id).map_or(0, |state| state.exit_code);
-        if self.announce {
+        if self.announce && source.shown {
             self.printer.say(source.voice, &format!("exited with code {exit_code}"))?;
         }
         ended.push(Ended { id: source.id, service: source.service, exit_code });

@@ -59,6 +59,11 @@ impl<O: Write, E: Write> Printer<O, E> {
         self.voices.len() - 1
     }
 
+    /// Makes the prefixes wide enough for a container that comes later.
+    pub fn reserve(&mut self, name: &str) {
+        self.width = self.width.max(name.chars().count());
+    }
+
     /// Writes a piece of a container's output.
     pub fn print(&mut self, voice: usize, line: &Line) -> io::Result<()> {
         if !self.look.prefix && !self.look.timestamps {

@@ -9,7 +9,9 @@ mod plain;
 
 use std::io::{self, Write};
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
+use super::report::render_warning;
 use super::terminal::Terminal;
 use crate::model::event::{Event, EventStatus, Progress};
 
@@ -44,43 +46,106 @@ impl Mode {
 /// Shows what a verb does. Ends its block when dropped.
 pub struct Reporter {
     output: Output,
+    parts_left_out: Cell,
+    warnings: Mutex<Vec<String>>,
+    colour: bool,
 }
 
+type Cell = std::sync::atomic::AtomicBool;
+
 enum Output {
-    Live(painter::Painter),
+    /// `None` once the block has ended.
+    Live(Mutex<Option<painter::Painter>>),
     Plain(Mutex<plain::Plain>),
-    Json { dry_run: bool },
+    Json {
+        dry_run: bool,
+    },
     Quiet,
 }
 
 impl Reporter {
     /// Begins to report. `title` heads the live block: `Running`, `Building`, `Pulling`.
     pub fn start(mode: Mode, title: &str, dry_run: bool, colour: bool) -> Self {
+        let plain = || Output::Plain(Mutex::new(plain::Plain::new(dry_run)));
         let output = match mode {
             Mode::Tty => match painter::Painter::start(title, dry_run, colour) {
-                Ok(painter) => Output::Live(painter),
+                Ok(painter) => Output::Live(Mutex::new(Some(painter))),
                 // Without a painter (no /proc, no memory) plain lines say the same.
-                Err(_) => Output::Plain(Mutex::new(plain::Plain::new(dry_run))),
+                Err(_) => plain(),
             },
-            Mode::Auto | Mode::Plain => Output::Plain(Mutex::new(plain::Plain::new(dry_run))),
+            Mode::Auto | Mode::Plain => plain(),
             Mode::Json => Output::Json { dry_run },
             Mode::Quiet => Output::Quiet,
         };
-        Self { output }
+        Self { output, parts_left_out: Cell::new(false), warnings: Mutex::default(), colour }
     }
 
-    /// Ends the block; what is printed afterwards stands below it.
+    /// Shows resources only, not the layers and steps below them (`--quiet-pull`).
+    pub fn leave_out_parts(&self) {
+        self.parts_left_out.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends a live block; what is printed afterwards stands below it, and later events are not shown. Plain lines
+    /// go on.
+    pub fn end_block(&self) {
+        if let Output::Live(painter) = &self.output
+            && let Ok(mut painter) = painter.lock()
+        {
+            *painter = None;
+        }
+        if let Ok(mut warnings) = self.warnings.lock() {
+            for warning in warnings.drain(..) {
+                write_stderr(&render_warning(&warning, self.colour));
+            }
+        }
+    }
+
+    /// Ends the display.
     pub fn finish(self) {
         drop(self);
+    }
+
+    /// A warning about nothing in particular: a line of its own, above or below a block.
+    fn warn(&self, text: String) {
+        match &self.output {
+            Output::Live(painter) if painter.lock().is_ok_and(|painter| painter.is_some()) => {
+                if let Ok(mut warnings) = self.warnings.lock() {
+                    warnings.push(text);
+                }
+            }
+            Output::Quiet => {}
+            _ => write_stderr(&render_warning(&text, self.colour)),
+        }
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.end_block();
     }
 }
 
 impl Progress for Reporter {
     fn report(&self, event: Event) {
+        if event.parent.is_some() && self.parts_left_out.load(Ordering::Relaxed) {
+            return;
+        }
+        if event.resource.is_empty()
+            && event.status == EventStatus::Warning
+            && !matches!(self.output, Output::Json { .. })
+        {
+            return self.warn(event.text);
+        }
+        // A panic while holding one of these locks aborts the process: they are never poisoned.
         match &self.output {
-            Output::Live(painter) => painter.send(&event),
+            Output::Live(painter) => {
+                if let Ok(painter) = painter.lock()
+                    && let Some(painter) = painter.as_ref()
+                {
+                    painter.send(&event);
+                }
+            }
             Output::Plain(plain) => {
-                // A panic while holding the lock aborts the process: the lock is never poisoned.
                 if let Ok(mut plain) = plain.lock() {
                     write_stderr(&plain.lines(&event, jiff::Timestamp::now()));
                 }

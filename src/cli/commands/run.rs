@@ -1,0 +1,251 @@
+use std::collections::BTreeSet;
+use std::io::{IsTerminal, Write};
+
+use crate::base::id::ContainerId;
+use crate::cli::flags::container::ContainerFlags;
+use crate::cli::interactive::attach::Session;
+use crate::cli::interactive::{DetachKeys, Ending, FORWARDED, RawMode, exit_code, window_size};
+use crate::cli::signals::Signals;
+use crate::cli::{Context, Failure, Mistake, Outcome};
+use crate::compose::Loaded;
+use crate::engine::Engine;
+use crate::engine::images::{ImageWish, PullPolicy};
+use crate::engine::one_off::OneOff;
+use crate::engine::request::Request;
+use crate::engine::up::Up;
+use crate::graph::converge::Wish;
+use crate::model::image::Image;
+use crate::model::project::{Project, Service};
+use crate::supervise::{AttachMode, StartOptions};
+
+/// Run a one-off container of a service, or a container of an image
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print the container's id and leave it in the background
+    #[arg(short, long)]
+    detach: bool,
+    /// Remove the container when it ends
+    #[arg(long)]
+    rm: bool,
+    /// Hand our input on (default for a service)
+    #[arg(short, long)]
+    interactive: bool,
+    /// A terminal (default for a service, on a terminal)
+    #[arg(short, long, overrides_with = "no_tty")]
+    tty: bool,
+    /// No terminal
+    #[arg(short = 'T', long = "no-tty", alias = "no-TTY", overrides_with = "tty")]
+    no_tty: bool,
+    /// Publish the service's ports; of an image, all that it declares
+    #[arg(short = 'P', long, visible_alias = "publish-all")]
+    service_ports: bool,
+    /// Answer to the service's names in its networks
+    #[arg(long)]
+    use_aliases: bool,
+    /// Leave the services that it depends on alone
+    #[arg(long)]
+    no_deps: bool,
+    /// Build the image first
+    #[arg(long)]
+    build: bool,
+    /// When to pull: always, missing or never
+    #[arg(long, value_name = "POLICY", hide_possible_values = true)]
+    pull: Option<super::up::Pull>,
+    /// Show no progress of pulls
+    #[arg(short, long, visible_alias = "quiet-pull", alias = "quiet-build")]
+    quiet: bool,
+    /// Also remove containers of services that the file does not have
+    #[arg(long)]
+    remove_orphans: bool,
+    /// Keys that leave it running
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<String>,
+    /// Hand signals on to the process
+    #[arg(long, value_name = "BOOL", default_value_t = true, hide_default_value = true, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    sig_proxy: bool,
+    #[command(flatten)]
+    container: ContainerFlags,
+    /// A service of the project, or an image
+    target: String,
+    /// The command with its arguments, instead of the image's
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+/// Runs it; ends with the exit code of its process.
+pub fn run(context: &Context, args: &Args) -> Outcome {
+    match service_in_scope(context, &args.target)? {
+        Some(loaded) => run_service(context, args, &loaded),
+        None => run_image(context, args),
+    }
+}
+
+/// The project, when the target is one of its services.
+fn service_in_scope(context: &Context, target: &str) -> Result<Option<Loaded>, Failure> {
+    if context.discover()?.files.is_empty() {
+        return Ok(None);
+    }
+    let loaded = context.load_project(&[])?;
+    if loaded.project.services.contains_key(target) {
+        return Ok(Some(loaded));
+    }
+    if loaded.project.disabled_services.contains_key(target) {
+        // Naming it enables its profiles.
+        return context.load_project(&[target.to_owned()]).map(Some);
+    }
+    Ok(None)
+}
+
+fn run_service(context: &Context, args: &Args, loaded: &Loaded) -> Outcome {
+    let project = &loaded.project;
+    context.warn_unsupported(loaded);
+    let service = project
+        .services
+        .get(&args.target)
+        .ok_or_else(|| Mistake::NoSuchService { name: args.target.clone(), known: Vec::new() })?;
+    let engine = context.engine_with_launcher()?;
+    prepare_service(context, args, &engine, project, service)?;
+    let options = OneOff { service_ports: args.service_ports, use_aliases: args.use_aliases };
+    let mut request = engine.one_off_request(project, service, options)?;
+    let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    request.stdin_open = !args.detach || args.interactive;
+    request.terminal = !args.no_tty && (args.tty || (on_terminal && !args.detach));
+    let image = engine.service_image(project, service)?;
+    finish_request(args, &engine, &mut request)?;
+    start(context, args, &engine, request, &image)
+}
+
+/// Images, dependencies, networks and volumes: what must be there before the container.
+fn prepare_service(
+    context: &Context,
+    args: &Args,
+    engine: &Engine,
+    project: &Project,
+    service: &Service,
+) -> Result<(), Failure> {
+    let dependencies: Vec<String> = match args.no_deps {
+        true => Vec::new(),
+        false => service.depends_on.keys().filter(|name| project.services.contains_key(*name)).cloned().collect(),
+    };
+    let images = ImageWish { pull: args.pull.map(Into::into), build: args.build, ..ImageWish::default() };
+    let reporter = context.reporter_unless(args.quiet, "Running");
+    context.perform(reporter, Some(project), |execution| {
+        engine.ensure_images(project, &[service], &images, execution.progress)?;
+        if !dependencies.is_empty() {
+            let wish = Wish {
+                services: dependencies,
+                remove_orphans: args.remove_orphans,
+                ignore_orphans: !args.remove_orphans,
+                ..Wish::default()
+            };
+            let up = Up { wish, ..Up::default() };
+            engine.up(project, &up, execution.progress, execution.cancelled, None)?;
+        }
+        let networks: BTreeSet<&String> = service.networks.iter().flat_map(|networks| networks.keys()).collect();
+        for (key, network) in project.networks.iter().filter(|(key, _)| networks.contains(key)) {
+            engine.create_project_network(project, key, network)?;
+        }
+        let volumes: BTreeSet<&String> = service
+            .volumes
+            .iter()
+            .filter(|volume| volume.kind == "volume")
+            .filter_map(|volume| volume.source.as_ref())
+            .collect();
+        for (key, volume) in project.volumes.iter().filter(|(key, _)| volumes.contains(key)) {
+            engine.create_project_volume(project, key, volume)?;
+        }
+        Ok(())
+    })
+}
+
+fn run_image(context: &Context, args: &Args) -> Outcome {
+    for (given, flag) in [
+        (args.no_deps, "--no-deps"),
+        (args.use_aliases, "--use-aliases"),
+        (args.build, "--build"),
+        (args.remove_orphans, "--remove-orphans"),
+    ] {
+        if given {
+            let text = format!("{flag} is for services, and `{}` is none of this folder's", args.target);
+            return Err(Mistake::usage(text).into());
+        }
+    }
+    let policy = args.pull.map_or(PullPolicy::Missing, Into::into);
+    let is_here = policy != PullPolicy::Always && context.engine()?.store().images().find(&args.target).is_ok();
+    // A pull needs threads, and a process with threads does not fork: a launcher made before does.
+    let engine = if is_here { context.engine()? } else { context.engine_with_launcher()? };
+    let image = match is_here {
+        true => engine.image(&args.target, PullPolicy::Never, None, &crate::model::event::Silent)?,
+        false => {
+            let reporter = context.reporter_unless(args.quiet, "Pulling");
+            let platform = args.container.platform.as_deref();
+            context
+                .perform(reporter, None, |execution| engine.image(&args.target, policy, platform, execution.progress))?
+        }
+    };
+    let mut request = Request {
+        image: args.target.clone(),
+        stdin_open: args.interactive,
+        terminal: args.tty && !args.no_tty,
+        publish_all: args.service_ports,
+        ..Request::default()
+    };
+    request.network =
+        Some(engine.network_mode_by_name(args.container.network.as_deref(), &args.container.network_alias)?);
+    finish_request(args, &engine, &mut request)?;
+    start(context, args, &engine, request, &image)
+}
+
+/// What the flags say above the service or the image.
+fn finish_request(args: &Args, engine: &Engine, request: &mut Request) -> Result<(), Failure> {
+    let folder =
+        std::env::current_dir().map_err(|source| Mistake::System { operation: "find the current folder", source })?;
+    let find = |name: &str| -> Result<ContainerId, Failure> { Ok(engine.store().containers().find(name)?) };
+    args.container.apply(request, &folder, find)?;
+    if let Some(network) = args.container.network.as_deref() {
+        request.network = Some(engine.network_mode_by_name(Some(network), &args.container.network_alias)?);
+    }
+    if !args.command.is_empty() {
+        request.command = Some(args.command.clone());
+    }
+    request.auto_remove = args.rm;
+    Ok(())
+}
+
+fn start(context: &Context, args: &Args, engine: &Engine, request: Request, image: &Image) -> Outcome {
+    let keys = args.detach_keys.as_deref().map(DetachKeys::parse).transpose()?.unwrap_or_default();
+    let (stdin, terminal) = (request.stdin_open && !args.detach, request.terminal);
+    if terminal && stdin && !std::io::stdin().is_terminal() {
+        return Err(Mistake::NoTerminal.into());
+    }
+    let id = engine.create(request, image)?;
+    let attach = if args.detach { AttachMode::None } else { AttachMode::Blocking };
+    let size = if terminal { window_size(std::io::stdout()) } else { None };
+    let blocked = if args.detach { None } else { Some(Signals::block(&FORWARDED)?) };
+    let started = match engine.start(&id, StartOptions { attach, size }) {
+        Ok(started) => started,
+        Err(error) => {
+            if args.rm {
+                // The error to report is that of the start.
+                drop(engine.remove(&id, true, true));
+            }
+            return Err(error.into());
+        }
+    };
+    let (Some(signals), Some(stream)) = (blocked, started.and_then(|started| started.attach)) else {
+        let mut out = context.output();
+        writeln!(out, "{id}")?;
+        out.flush()?;
+        return Ok(0);
+    };
+    let raw = if terminal && stdin { Some(RawMode::enter()?) } else { None };
+    let session =
+        Session { engine, id: &id, stream, signals: &signals, stdin, terminal, keys, forward_signals: args.sig_proxy };
+    let ending = session.run();
+    drop(raw);
+    match ending? {
+        Ending::Exited(code) => Ok(exit_code(code)),
+        Ending::Detached => Ok(0),
+    }
+}
