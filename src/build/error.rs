@@ -91,6 +91,21 @@ pub enum Error {
         #[source]
         source: crate::image::Error,
     },
+    /// A command of RUN failed or could not be started.
+    #[error("{}: the command of RUN failed", mark.location)]
+    Run {
+        /// The instruction.
+        mark: Mark,
+        /// How.
+        #[source]
+        source: Box<RunFailure>,
+    },
+    /// The runtime refused.
+    #[error(transparent)]
+    Runtime(crate::runtime::Error),
+    /// The network refused.
+    #[error(transparent)]
+    Network(#[from] crate::net::Error),
     /// The store refused.
     #[error(transparent)]
     Store(#[from] crate::store::Error),
@@ -121,6 +136,32 @@ pub enum Error {
     File(#[from] fs::Error),
 }
 
+/// How a command of RUN failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunFailure {
+    /// It never ran.
+    #[error(transparent)]
+    NotStarted(crate::runtime::Error),
+    /// It ended with another code than 0.
+    #[error("`{command}` ended with exit code {code}{}", shown(output))]
+    Exit {
+        /// The instruction.
+        command: String,
+        /// Its exit code; 128+n when killed by signal n.
+        code: i32,
+        /// The last lines of its output.
+        output: Vec<String>,
+    },
+}
+
+/// The last lines below the message.
+fn shown(output: &[String]) -> String {
+    if output.is_empty() {
+        return ", without any output".to_owned();
+    }
+    output.iter().fold(", its last output:".to_owned(), |text, line| format!("{text}\n    {line}"))
+}
+
 /// A place in the Dockerfile together with its line, for the excerpt below the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
@@ -137,6 +178,12 @@ impl Explain for Error {
         match self {
             Self::Syntax { hint, .. } | Self::Copy { hint, .. } => hint.clone(),
             Self::Image { source, .. } => source.hint(),
+            Self::Run { source, .. } => match source.as_ref() {
+                RunFailure::NotStarted(error) => error.hint(),
+                RunFailure::Exit { .. } => None,
+            },
+            Self::Runtime(error) => error.hint(),
+            Self::Network(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::DockerfileMissing { .. } => {
                 Some("name it with `--file`, or `build.dockerfile` in the compose file".into())
@@ -154,6 +201,7 @@ impl Explain for Error {
             | Self::Copy { mark, .. }
             | Self::Fetch { mark, .. }
             | Self::User { mark, .. }
+            | Self::Run { mark, .. }
             | Self::Image { mark, .. } => vec![mark.excerpt(String::new())],
             _ => Vec::new(),
         }

@@ -28,6 +28,8 @@ mod platform;
 mod ports;
 mod request;
 mod run;
+mod run_network;
+mod run_spec;
 mod select;
 mod target;
 mod tree;
@@ -43,7 +45,7 @@ use crate::model::reference::Reference;
 use crate::store::Store;
 use dockerfile::Dockerfile;
 
-pub use error::{Error, Mark};
+pub use error::{Error, Mark, RunFailure};
 pub use finish::write_root;
 pub use request::{BuildNetwork, BuildRequest, DockerfileSource, SecretSource};
 
