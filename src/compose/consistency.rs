@@ -233,6 +233,21 @@ impl Check<'_> {
     }
 }
 
+/// `a -> b (compose.yaml:3) -> a (compose.yaml:7)`: each arrow with the place that makes it.
+fn draw_loop(load: &Load, edges: &BTreeMap<&str, Vec<(&str, Span)>>, on_loop: &[&str]) -> String {
+    let mut drawn = on_loop.first().copied().unwrap_or_default().to_owned();
+    for (index, from) in on_loop.iter().enumerate() {
+        let to = on_loop[(index + 1) % on_loop.len()];
+        let place = edges.get(from).and_then(|targets| targets.iter().find(|(name, _)| *name == to));
+        drawn.push_str(&format!(" -> {to}"));
+        if let Some(at) = place.and_then(|(_, span)| load.location(*span)) {
+            let file = at.file.file_name().unwrap_or_default().to_string_lossy();
+            drawn.push_str(&format!(" ({file}:{})", at.line));
+        }
+    }
+    drawn
+}
+
 /// Notes one mistake for each loop of dependencies.
 fn cycles(load: &mut Load, services: &Map) {
     let edges: BTreeMap<&str, Vec<(&str, Span)>> = services
@@ -246,6 +261,9 @@ fn cycles(load: &mut Load, services: &Map) {
         .collect();
     let mut done: BTreeSet<&str> = BTreeSet::new();
     for start in edges.keys() {
+        if load.is_full() {
+            return;
+        }
         // An explicit stack: a chain of services may be longer than the call stack is deep.
         let mut path: Vec<(&str, usize)> = vec![(start, 0)];
         let mut on_path: BTreeSet<&str> = BTreeSet::from([*start]);
@@ -264,9 +282,9 @@ fn cycles(load: &mut Load, services: &Map) {
                     *next += 1;
                     if on_path.contains(target) {
                         let begin = path.iter().position(|(on, _)| on == target).unwrap_or_default();
-                        let names: Vec<&str> =
-                            path[begin..].iter().map(|(on, _)| *on).chain(std::iter::once(*target)).collect();
-                        load.mistake(*place, format!("services depend on each other: {}", names.join(" -> ")));
+                        let on_loop: Vec<&str> = path[begin..].iter().map(|(on, _)| *on).collect();
+                        let drawn = draw_loop(load, &edges, &on_loop);
+                        load.mistake(*place, format!("services depend on each other: {drawn}"));
                     } else {
                         on_path.insert(target);
                         path.push((target, 0));

@@ -212,7 +212,8 @@ pub fn load(options: &Options) -> Result<Loaded, Error> {
     let mut model = Model::new(&settings, scope.project_directory.clone(), scope.environment.clone());
     let mut tree = model.merge_files(&mut load, documents)?;
     let Some(map) = tree.as_map_mut().filter(|map| !map.is_empty()) else {
-        return Err(load.fail(Span::default(), "the compose file is empty".into()));
+        let files: Vec<String> = scope.files.iter().map(|file| file.display().to_string()).collect();
+        return Err(load.fail(Span::default(), format!("{} holds nothing", files.join(", "))));
     };
     let name = map.get("name").map_or_else(Node::null, Node::clone_place);
     map.insert("name".into(), name.with_value(Value::Text(scope.project_name.clone())));
@@ -225,7 +226,8 @@ pub fn load(options: &Options) -> Result<Loaded, Error> {
     let mut unsupported = Vec::new();
     unsupported::find(&tree, &mut |node, path| {
         let span = if node.key.is_known() { node.key } else { node.span };
-        let message = format!("{path} is not supported yet and has no effect");
+        let value = node.as_str().map(|text| format!(" (`{text}`)")).unwrap_or_default();
+        let message = format!("{path}{value} is not supported yet and has no effect");
         unsupported.push(Warning { message, location: load.location(span) });
     });
     Ok(Loaded { project, tree, warnings: load.take_warnings(), unsupported, escape: options.interpolate })

@@ -104,7 +104,8 @@ fn key_of(item: &Node, identity: &Identity) -> Result<String, String> {
                 let target = field("target").and_then(Node::as_str);
                 target.map(str::to_owned).ok_or_else(|| "a mount needs a `target`".into())
             }
-            Value::Text(text) => volumes::parse(text).map(|volume| volume.target).map_err(|error| error.to_string()),
+            // One that cannot be read is `canonical`'s to refuse.
+            Value::Text(text) => Ok(volumes::parse(text).map_or_else(|_| text.clone(), |volume| volume.target)),
             _ => Ok(String::new()),
         },
         Identity::DeviceTarget => match &item.value {
