@@ -59,7 +59,6 @@ fn leave(keep: &[RawFd], cgroup_parent: &str) -> fs::Result<()> {
     reset_oom_score();
     // Without control groups, or in a group that cannot be left, the container still runs as it should.
     drop(crate::runtime::cgroup::enter_supervisors(cgroup_parent));
-    drop(rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1)));
     name_process(c"wharf-supervise");
     Ok(())
 }

@@ -45,6 +45,7 @@ struct Handover {
     identity: ProcessIdentity,
     adopted: bool,
     started_ms_ago: u64,
+    size: Option<(u16, u16)>,
     namespace: Option<i32>,
     reservations: Vec<i32>,
     dns: Vec<i32>,
@@ -79,6 +80,7 @@ fn try_exec(supervisor: &Supervisor) -> Option<()> {
         identity: run.process.identity,
         adopted: run.adopted,
         started_ms_ago: run.started.elapsed().as_millis() as u64,
+        size: supervisor.size,
         namespace: network.namespace.as_ref().map(AsRawFd::as_raw_fd),
         reservations: network.reservations.iter().map(AsRawFd::as_raw_fd).collect(),
         dns: dns.map(|dns| dns.sockets().iter().map(AsRawFd::as_raw_fd).collect()).unwrap_or_default(),
@@ -135,6 +137,7 @@ fn load(memory: OwnedFd) -> Result<Supervisor> {
     let stdio = Stdio::inherit(handover.stdio);
     let listener = take(handover.listener)?;
     let mut supervisor = Supervisor::with_listener(store, spec, state, lock, listener)?;
+    supervisor.size = handover.size;
     supervisor.backoff = Backoff::after(supervisor.state.restart_count);
     supervisor.run = Some(Run { process, cgroup, stdio, prober, started, adopted: handover.adopted });
     let clients = handover.clients.iter().filter_map(|(number, kind)| Some((daemon::inherited(*number)?, *kind)));

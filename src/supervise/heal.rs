@@ -33,16 +33,14 @@ pub(super) fn all(store: &Store) -> Result<()> {
     let mut successors = Vec::new();
     for id in store.containers().ids()? {
         match is_orphan(store, &id) {
-            Ok(true) => successors.push((id.clone(), spawn(store, &id)?)),
-            Ok(false) => {}
+            Ok(true) => successors.push((id.clone(), spawn(store, &id))),
             // One removed meanwhile is no concern; one that cannot be read is for the command that needs it.
-            Err(_) => {}
+            Ok(false) | Err(_) => {}
         }
     }
-    for (id, successor) in successors {
-        finish(&id, successor)?;
-    }
-    Ok(())
+    let healed = successors.into_iter().map(|(id, successor)| successor.and_then(|successor| finish(&id, successor)));
+    // All of them are tried; the first error is told.
+    healed.fold(Ok(()), std::result::Result::and)
 }
 
 /// The same for one container.
@@ -132,8 +130,10 @@ fn take_over(paths: &Paths, id: &ContainerId) -> Result<Option<Supervisor>> {
 /// Goes on with a process that lives, or has just ended.
 fn resume(supervisor: &mut Supervisor, process: Running, dns_port: Option<u16>) -> Result<()> {
     let (store, spec, state) = (&supervisor.store, &supervisor.spec, &supervisor.state);
-    let cgroup = Cgroup::open(&store.paths().instance(), spec.id.as_str())?;
-    let stdio = Stdio::reopen(&store.containers().run_folder(&spec.id), &spec.process)?;
+    let group = store.paths().instance();
+    let cgroup = Cgroup::open(&group, spec.id.as_str()).or_else(|_| Cgroup::create(&group, spec))?;
+    // Without them the container's output is lost, but not the container.
+    let stdio = Stdio::reopen(&store.containers().run_folder(&spec.id), &spec.process).unwrap_or_default();
     let network = &mut supervisor.network;
     // What cannot be taken back (a port that another process took, a name server) must not cost the container.
     network.reservations = port::reserve_again(&network.ports).unwrap_or_default();

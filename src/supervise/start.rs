@@ -160,8 +160,8 @@ fn begin(store: &Store, request: &Request, attach: Option<OwnedFd>) -> Result<Su
         let kind = if request.attach == AttachMode::Blocking { Kind::Blocking } else { Kind::Droppable };
         supervisor.add_first_client(socket, kind);
     }
-    let result = supervisor.begin(request.size);
-    match result {
+    supervisor.size = request.size;
+    match supervisor.begin() {
         Ok(()) => Ok(supervisor),
         Err(error) => {
             failed(&mut supervisor, &error);

@@ -49,6 +49,8 @@ pub(super) struct Supervisor {
     pub(super) run: Option<Run>,
     pub(super) backoff: Backoff,
     pub(super) restart: Option<Pending>,
+    /// Size of the terminal, for the next run.
+    pub(super) size: Option<(u16, u16)>,
     /// When to exec itself; `None` when that was done.
     pub(super) exec_at: Option<Instant>,
     partial_since: Option<Instant>,
@@ -105,6 +107,7 @@ impl Supervisor {
             run: None,
             backoff: Backoff::default(),
             restart: None,
+            size: None,
             exec_at: None,
             partial_since: None,
             buffer: vec![0; clients::PACKET_BYTES_MAX],
@@ -121,8 +124,8 @@ impl Supervisor {
     }
 
     /// Starts the container's process. On error nothing of this attempt is left but, on a restart, the network.
-    pub(super) fn begin(&mut self, size: Option<(u16, u16)>) -> Result<()> {
-        let run = Run::begin(&self.store, &self.spec, &mut self.network, size)?;
+    pub(super) fn begin(&mut self) -> Result<()> {
+        let run = Run::begin(&self.store, &self.spec, &mut self.network, self.size)?;
         let health = run.first_health(&self.spec);
         self.state = ContainerState {
             status: Status::Running,
@@ -214,12 +217,16 @@ impl Supervisor {
         }
         let takes_input = self.run.as_ref().is_none_or(|run| run.stdio.takes_input());
         for client in &self.clients.all {
-            let mut flags = PollFlags::RDHUP;
+            let mut flags = PollFlags::empty();
             if takes_input {
                 flags |= PollFlags::IN;
             }
             if client.is_behind() {
                 flags |= PollFlags::OUT;
+            }
+            if flags.is_empty() {
+                // Its end would wake us again and again while its input has to wait.
+                continue;
             }
             watched.push((Source::Client(client.number()), client.as_fd(), flags));
         }
@@ -314,8 +321,8 @@ impl Supervisor {
     }
 
     fn serve_client(&mut self, number: i32) {
-        let mut buffer = std::mem::take(&mut self.buffer);
         let Some(index) = self.clients.all.iter().position(|client| client.number() == number) else { return };
+        let mut buffer = std::mem::take(&mut self.buffer);
         let client = &mut self.clients.all[index];
         let alive = client.flush() && {
             // Bounded, like everything that others feed.
@@ -365,6 +372,7 @@ impl Supervisor {
                 }
             }
             Frame::Resize { rows, columns } => {
+                self.size = Some((rows, columns));
                 if let Some(run) = &self.run {
                     run.stdio.resize(rows, columns);
                 }
@@ -442,7 +450,7 @@ impl Supervisor {
     fn start_again(&mut self) {
         self.restart = None;
         self.state.restart_count += 1;
-        if let Err(error) = self.begin(None) {
+        if let Err(error) = self.begin() {
             let code = i32::from(crate::base::error::Explain::exit_code(&error));
             self.state.error = Some(super::report::messages(&error).join(": "));
             self.state.exit_code = code;
