@@ -44,13 +44,16 @@ impl Network {
 
     /// Furnishes a namespace that was just made. On error nothing stays behind.
     pub(super) fn connect(&mut self, store: &Store, spec: &ContainerSpec, namespace: OwnedFd) -> Result<()> {
-        let host = net::Host::new(store.paths());
         let records = networks(store, spec)?;
-        if !records.is_empty() {
-            firewall::ensure(&host, || contents(store))?;
-            for record in &records {
-                net::network::ensure(&host, record)?;
-            }
+        if records.is_empty() {
+            // The runtime has brought loopback up; there is nothing else.
+            self.namespace = Some(namespace);
+            return Ok(());
+        }
+        let host = net::Host::new(store.paths());
+        firewall::ensure(&host, || contents(store))?;
+        for record in &records {
+            net::network::ensure(&host, record)?;
         }
         let reserved = reserved(store, spec, &records)?;
         self.endpoints = net::endpoint::connect(&host, &records, spec, namespace.as_fd(), &reserved)?;
