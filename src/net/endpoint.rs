@@ -317,8 +317,11 @@ fn make_link(
         ],
     )?;
     furnish(endpoint, inside)?;
-    // Asking makes the kernel bring up the carrier now instead of within a second.
+    // Asking makes the kernel bring up the carrier now instead of within a second; IPv6 inside waits for it, too.
     links.link(&endpoint.host_link)?;
+    if endpoint.ipv6.is_some() {
+        inside.link(&endpoint.interface)?;
+    }
     links.link(&network.bridge)?;
     Ok(())
 }
