@@ -178,3 +178,28 @@ fn nothing_is_left_on_the_host() {
     let folders = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
     assert!(folders.into_iter().all(|folder| !folder.path().join(&bench.parent).join(id).exists()));
 }
+
+#[test]
+fn system_calls_are_filtered() {
+    let script =
+        "grep Seccomp: /proc/self/status; mount -t tmpfs x /tmp; busybox unshare -U true; busybox unshare -n true";
+    let outcome = Bench::shell(script).run().unwrap();
+    assert_eq!(
+        outcome.output,
+        "Seccomp:\t2\nmount: permission denied (are you root?)\nunshare: unshare(0x10000000): Operation not permitted\n\
+         unshare: unshare(0x40000000): Operation not permitted\n"
+    );
+    for no_new_privileges in [false, true] {
+        let mut bench = Bench::shell("mkdir /x; id -u");
+        std::os::unix::fs::symlink("busybox", bench.root().join("bin/mkdir")).unwrap();
+        bench.spec.security.seccomp = crate::model::container::Seccomp::Profile(
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO","errnoRet":22}]}"#.into(),
+        );
+        bench.spec.security.no_new_privileges = no_new_privileges;
+        bench.spec.process.user = "bob".into();
+        assert_eq!(bench.output(), "mkdir: can't create directory '/x': Invalid argument\n1000\n");
+    }
+    let mut bench = Bench::new(&["grep", "Seccomp:", "/proc/self/status"]);
+    bench.spec.security.seccomp = crate::model::container::Seccomp::Unconfined;
+    assert_eq!(bench.output(), "Seccomp:\t0\n");
+}
