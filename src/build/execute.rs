@@ -299,7 +299,11 @@ impl<'a> Executor<'a> {
                 field(&mut key, user.as_bytes());
                 self.cached_or(running, &digest(key), || {
                     self.layer(running, |target, below| {
-                        let owner = self.owner(&running.step.line, below, user)?;
+                        // As BuildKit does: a user that does not exist yet does not own it; RUN tells.
+                        let owner = match self.owner(&running.step.line, below, user) {
+                            Err(Error::User { .. }) => Owner { uid: 0, gid: 0 },
+                            owner => owner?,
+                        };
                         make_workdir(target, path, owner).map_err(|error| self.copy_error(&running.step.line, error))
                     })
                 })
