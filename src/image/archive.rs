@@ -49,6 +49,7 @@ pub struct Loaded {
 
 /// Makes an image of one layer from a tar of a root file system, also compressed.
 pub fn import(store: &Store, reader: &mut (dyn Read + Send), options: &ImportOptions) -> Result<Image> {
+    store.sweep_leftovers()?;
     let platform = options.platform.as_deref().map_or_else(|| Ok(Platform::host()), Platform::parse)?;
     let mut config = ImageConfig {
         architecture: platform.architecture,
@@ -96,6 +97,7 @@ pub fn publish(
 ///
 /// Of an index the host's platform is taken. Reports one resource `Image <name>` an image.
 pub fn load(store: &Store, reader: &mut (dyn Read + Send), progress: &dyn Progress) -> Result<Vec<Loaded>> {
+    store.sweep_leftovers()?;
     let (inflated, _) = super::inflate::inflate(reader).map_err(|source| Error::Read { source })?;
     let files = Files::read(store, inflated)?;
     let mut loaded = Vec::new();

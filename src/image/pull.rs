@@ -68,6 +68,7 @@ pub(super) fn pull_patiently(
             None => {}
         }
     }
+    store.sweep_leftovers()?;
     let config = config.map_or_else(Config::read, Ok)?;
     let platform = platform.unwrap_or_else(Platform::host);
     let resource = format!("Image {reference}");

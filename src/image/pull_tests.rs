@@ -684,3 +684,82 @@ fn a_mirror_that_does_not_have_it_is_passed_over() {
     assert_eq!(empty.requests("/v2/app/manifests/latest").len(), 1);
     assert_eq!(server.requests(&path).len(), 1);
 }
+
+/// Run by the test below in a process of its own, which is killed; does nothing otherwise.
+#[test]
+fn child_that_pulls() {
+    let Some(arguments) = std::env::var_os("WHARF_TEST_PULL") else { return };
+    let arguments = arguments.into_string().unwrap();
+    let (root, reference) = arguments.split_once(' ').unwrap();
+    let root = std::path::Path::new(root);
+    let store = Store::open(&crate::base::paths::Paths::new(root.join("root"), root.join("run"))).unwrap();
+    let patient = Timing { stall: Duration::from_secs(60), ..impatient() };
+    drop(pull_patiently(&store, &reference.parse().unwrap(), &always(), &Silent, patient, Some(Config::default())));
+}
+
+#[test]
+fn a_killed_command_leaves_only_what_the_next_one_goes_on_with() {
+    let (server, folder, path) = hostile();
+    let wanted = path.clone();
+    let body = server.state.lock().unwrap().content[&path].0.clone();
+    let half = body.len() / 2;
+    server.rule(move |request, before| {
+        let first = request.path == wanted && before == 0;
+        first.then(|| Reply { stall: Some(half), ..ok(body.clone()) })
+    });
+    let reference = server.reference("app");
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "image::pull_tests::child_that_pulls"])
+        .env("WHARF_TEST_PULL", format!("{} {reference}", folder.path().display()))
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let store = folder.store();
+    let digest: Digest = path.rsplit('/').next().unwrap().parse().unwrap();
+    let spool = store.paths().root.join("spool").join(digest.hex());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while std::fs::metadata(&spool).map_or(0, |metadata| metadata.len()) < half as u64 {
+        assert!(Instant::now() < deadline, "the child downloads nothing");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // While it lives, what it makes is not swept.
+    store.sweep_leftovers().unwrap();
+    assert!(entries(&store, "tmp") > 0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(entries(&store, "images"), 0);
+    pull_here(&store, &reference).unwrap();
+    assert_eq!(server.requests(&path).pop().unwrap().headers["range"], format!("bytes={half}-"));
+    for name in ["tmp", "spool", "trash"] {
+        assert_eq!(entries(&store, name), 0, "{name}");
+    }
+}
+
+/// A small file system that is full soon; unmounted when dropped.
+struct SmallDisk(std::path::PathBuf);
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH));
+    }
+}
+
+#[test]
+fn a_full_disk_is_named_and_leaves_no_image() {
+    let server = Hostile::start();
+    server.serve("app", &Pushed::new(&[(layer(1, 8_000_000), "gzip")]));
+    let folder = Folder::new();
+    let root = folder.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("tmpfs", &root, "tmpfs", flags, c"size=6m").unwrap();
+    let disk = SmallDisk(root);
+    let store = folder.store();
+    let error = pull_here(&store, &server.reference("app")).unwrap_err();
+    let hint = crate::base::error::Explain::hint(&error).unwrap_or_default();
+    assert!(hint.contains("free disk space"), "{error}: {hint}");
+    for name in ["tmp", "trash", "layers", "images"] {
+        assert_eq!(entries(&store, name), 0, "{name}");
+    }
+    drop(disk);
+}

@@ -10,12 +10,17 @@
 //! everything that is referred to, or is about to be, is marked.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::lock::Lock;
 use super::{Error, Result, Store, containers, lease};
 use crate::base::fs::{self, Context};
 use crate::base::id::Digest;
+
+/// Where records are replaced, which a crash may leave half done.
+const RECORD_FOLDERS: [&str; 6] = ["images", "refs", "networks", "cache/steps", "cache/stat", "blobs/sha256"];
+/// Records are small: nobody writes one for so long.
+const TEMPORARY_AGE: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// What to give up besides what nothing refers to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,46 +50,56 @@ pub struct GcReport {
     pub freed_bytes: u64,
 }
 
+/// A collection under way.
+#[derive(Default)]
+struct Sweep {
+    report: GcReport,
+    /// What lies in the trash, to be deleted without the lock.
+    trashed: Vec<PathBuf>,
+}
+
 impl Store {
     /// Collects. Waits until nobody is publishing; what running commands protect stays.
     pub fn gc(&self, options: &GcOptions) -> Result<GcReport> {
-        let mut report = GcReport::default();
+        let mut sweep = Sweep::default();
         {
             let _nobody_publishes = self.lock_collect()?;
             let leased = lease::protected(&self.root("lock/leases"))?;
-            self.give_up_images(options, &leased, &mut report)?;
+            self.give_up_images(options, &leased, &mut sweep)?;
             if options.build_cache {
-                self.give_up_build_cache(&mut report)?;
+                self.give_up_build_cache(&mut sweep)?;
             }
             let marked = self.mark(leased)?;
-            self.sweep_layers(&marked, &mut report)?;
-            self.sweep_blobs(&marked, &mut report)?;
+            self.sweep_layers(&marked, &mut sweep)?;
+            self.sweep_blobs(&marked, &mut sweep)?;
             if options.spools {
-                self.sweep_spools(&mut report)?;
+                self.sweep_spools(&mut sweep)?;
             }
         }
+        for path in &sweep.trashed {
+            delete(path)?;
+        }
+        self.sweep_after_power_cut()?;
         self.sweep_leftovers()?;
-        Ok(report)
+        Ok(sweep.report)
     }
 
     /// Removes what commands that died left behind: things half-made, things taken away but not deleted.
     ///
-    /// Costs two listings of empty folders when there is nothing.
+    /// Costs three listings of all but empty folders when there is nothing.
     pub fn sweep_leftovers(&self) -> Result<()> {
         let leases = self.root("lock/leases");
-        let temporary = self.root("tmp");
-        for name in super::entries(&temporary)? {
-            let owner = name.split_once('-').map_or(name.as_str(), |(owner, _)| owner);
-            if !lease::is_live(&leases, owner)? {
-                self.move_to_trash(&temporary.join(&name))?;
+        for folder in [self.root("tmp"), self.root("trash")] {
+            for name in super::entries(&folder)? {
+                // Who lives makes or deletes it itself.
+                let owner = name.split_once('-').map_or(name.as_str(), |(owner, _)| owner);
+                if !lease::is_live(&leases, owner)? {
+                    let ours = self.move_to_trash(&folder.join(&name))?;
+                    ours.map_or(Ok(()), |path| delete(&path))?;
+                }
             }
         }
-        lease::sweep(&leases)?;
-        let trash = self.root("trash");
-        for name in super::entries(&trash)? {
-            delete(&trash.join(name))?;
-        }
-        Ok(())
+        lease::sweep(&leases)
     }
 
     /// Removes what a power cut left: containers without a readable spec, layers that may have lost data,
@@ -96,18 +111,38 @@ impl Store {
                 containers.remove(&id)?;
             }
         }
+        for folder in RECORD_FOLDERS {
+            self.sweep_temporary_files(&self.root(folder))?;
+        }
+        for id in containers.ids()? {
+            self.sweep_temporary_files(&containers.folder(&id))?;
+        }
         let _nobody_publishes = self.lock_collect()?;
         let layers = self.layers();
         for diff_id in layers.list()? {
             let folder = layers.folder(&diff_id);
             if layers.is_from_another_boot(&folder) {
-                self.move_to_trash(&folder)?;
+                self.discard(&folder)?;
             }
         }
         Ok(())
     }
 
-    fn give_up_images(&self, options: &GcOptions, leased: &HashSet<Digest>, report: &mut GcReport) -> Result<()> {
+    /// Removes `.tmp-*` files that are too old for anybody to be writing them.
+    fn sweep_temporary_files(&self, folder: &Path) -> Result<()> {
+        let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+        for entry in entries.flatten() {
+            let is_temporary = entry.file_name().as_encoded_bytes().starts_with(b".tmp-");
+            let age =
+                entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
+            if is_temporary && age.is_some_and(|age| age > TEMPORARY_AGE) {
+                fs::remove_file(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn give_up_images(&self, options: &GcOptions, leased: &HashSet<Digest>, sweep: &mut Sweep) -> Result<()> {
         if !options.dangling_images && !options.unused_images {
             return Ok(());
         }
@@ -120,15 +155,15 @@ impl Store {
             }
             self.images().remove_locked(&image.id)?;
             let names = references.iter().map(ToString::to_string).collect();
-            report.images.push((image.id, names));
+            sweep.report.images.push((image.id, names));
         }
         Ok(())
     }
 
-    fn give_up_build_cache(&self, report: &mut GcReport) -> Result<()> {
+    fn give_up_build_cache(&self, sweep: &mut Sweep) -> Result<()> {
         for step in self.cache().steps()? {
             self.cache().forget(&step.key)?;
-            report.steps += 1;
+            sweep.report.steps += 1;
         }
         let stats = self.root("cache/stat");
         for name in super::entries(&stats)? {
@@ -139,7 +174,7 @@ impl Store {
             let Some(_unused) = Lock::try_exclusive(&mounts.join(format!("{name}.lock")))? else {
                 continue;
             };
-            self.move_to_trash(&mounts.join(name))?;
+            sweep.trashed.extend(self.move_to_trash(&mounts.join(name))?);
         }
         Ok(())
     }
@@ -177,36 +212,38 @@ impl Store {
         Ok(marked)
     }
 
-    fn sweep_layers(&self, marked: &HashSet<Digest>, report: &mut GcReport) -> Result<()> {
+    fn sweep_layers(&self, marked: &HashSet<Digest>, sweep: &mut Sweep) -> Result<()> {
         let layers = self.layers();
         for diff_id in layers.list()? {
             if marked.contains(&diff_id) {
                 continue;
             }
             let size_bytes = layers.size_bytes(&diff_id).unwrap_or(0);
-            if self.move_to_trash(&layers.folder(&diff_id))?.is_some() {
-                report.freed_bytes += size_bytes;
-                report.layers.push(diff_id);
+            if let Some(path) = self.move_to_trash(&layers.folder(&diff_id))? {
+                sweep.trashed.push(path);
+                sweep.report.freed_bytes += size_bytes;
+                sweep.report.layers.push(diff_id);
             }
         }
         Ok(())
     }
 
-    fn sweep_blobs(&self, marked: &HashSet<Digest>, report: &mut GcReport) -> Result<()> {
+    fn sweep_blobs(&self, marked: &HashSet<Digest>, sweep: &mut Sweep) -> Result<()> {
         for digest in self.blobs().list()? {
             if marked.contains(&digest) {
                 continue;
             }
             let size_bytes = self.blobs().size_bytes(&digest).unwrap_or(0);
-            if self.move_to_trash(&self.blobs().path(&digest))?.is_some() {
-                report.freed_bytes += size_bytes;
-                report.blobs.push(digest);
+            if let Some(path) = self.move_to_trash(&self.blobs().path(&digest))? {
+                sweep.trashed.push(path);
+                sweep.report.freed_bytes += size_bytes;
+                sweep.report.blobs.push(digest);
             }
         }
         Ok(())
     }
 
-    fn sweep_spools(&self, report: &mut GcReport) -> Result<()> {
+    fn sweep_spools(&self, sweep: &mut Sweep) -> Result<()> {
         let spools = self.root("spool");
         for name in super::entries(&spools)? {
             if Lock::is_held(&self.root("lock/d").join(&name))? {
@@ -214,8 +251,9 @@ impl Store {
             }
             let path = spools.join(name);
             let size_bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-            if self.move_to_trash(&path)?.is_some() {
-                report.freed_bytes += size_bytes;
+            if let Some(trashed) = self.move_to_trash(&path)? {
+                sweep.trashed.push(trashed);
+                sweep.report.freed_bytes += size_bytes;
             }
         }
         Ok(())

@@ -16,7 +16,7 @@
 //!   names/{containers,networks}/     symlinks: unique name -> id
 //!   cache/{steps,stat,mounts}        what builds remember
 //!   tmp/<lease>-<random>              things being made by the command that holds the lease
-//!   trash/                           things already removed, not yet deleted
+//!   trash/<lease>-<random>           things already removed, not yet deleted
 //!   lock/                            lock files; lock/leases/ running commands, lock/d/ digests
 //! /run/wharf                         a tmpfs: gone after a reboot
 //!   c/<24 digits of the id>/         a running container: locks, sockets, FIFOs
@@ -118,13 +118,19 @@ impl Store {
                 return Err(Error::access(&paths.root, error));
             }
         }
-        if !paths.run.join("net").is_dir() {
+        let is_first_since_boot = !paths.run.join("net").is_dir();
+        if is_first_since_boot {
             for name in ["", "c", "net"] {
                 make_folder(&paths.run.join(name)).map_err(|error| Error::access(&paths.run, error))?;
             }
         }
         let inner = Inner { paths: paths.clone(), lease: OnceLock::new(), boot_id: OnceLock::new() };
-        Ok(Self { inner: Arc::new(inner) })
+        let store = Self { inner: Arc::new(inner) };
+        if is_first_since_boot {
+            // What cannot be swept is in nobody's way; collections and checks try again and report it.
+            drop(store.sweep_after_power_cut().and_then(|()| store.sweep_leftovers()));
+        }
+        Ok(store)
     }
 
     /// Where it lies.
@@ -197,8 +203,7 @@ impl Store {
 
     /// A fresh path below `tmp/` that is swept once this process is gone. Nothing is made there.
     pub fn temporary_path(&self) -> Result<PathBuf> {
-        let name = format!("{}-{}", self.lease()?.name(), crate::base::id::random_hex(8));
-        Ok(self.root("tmp").join(name))
+        Ok(self.root("tmp").join(self.leased_name()?))
     }
 
     /// Identifies this boot of the host (`/proc/sys/kernel/random/boot_id`).
@@ -209,6 +214,11 @@ impl Store {
         let path = Path::new("/proc/sys/kernel/random/boot_id");
         let id = std::fs::read_to_string(path).context("read", path)?.trim().to_owned();
         Ok(self.inner.boot_id.get_or_init(|| id))
+    }
+
+    /// A fresh name that tells whose it is: `<lease>-<random>`.
+    fn leased_name(&self) -> Result<String> {
+        Ok(format!("{}-{}", self.lease()?.name(), crate::base::id::random_hex(8)))
     }
 
     fn root(&self, name: &str) -> PathBuf {
@@ -225,7 +235,7 @@ impl Store {
 
     /// Renames `path` into `trash/` and returns where it is now; `None` when it was not there.
     fn move_to_trash(&self, path: &Path) -> Result<Option<PathBuf>> {
-        let trashed = self.root("trash").join(crate::base::id::random_hex(8));
+        let trashed = self.root("trash").join(self.leased_name()?);
         match std::fs::rename(path, &trashed) {
             Ok(()) => Ok(Some(trashed)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -159,11 +159,15 @@ fn leftovers_of_dead_commands_are_swept_and_those_of_living_ones_stay() {
     let dead = store.root("tmp/0123456789abcdef-1");
     std::fs::create_dir_all(dead.join("fs/deep")).unwrap();
     std::fs::write(store.root("lock/leases/0123456789abcdef"), "").unwrap();
-    std::fs::create_dir(store.root("trash/x")).unwrap();
+    std::fs::create_dir(store.root("trash/0123456789abcdef-2")).unwrap();
     let living = other(&folder);
     let writer = living.layers().begin().unwrap();
     store.sweep_leftovers().unwrap();
-    assert!(!dead.exists() && !store.root("trash/x").exists() && !store.root("lock/leases/0123456789abcdef").exists());
+    assert!(
+        !dead.exists()
+            && !store.root("trash/0123456789abcdef-2").exists()
+            && !store.root("lock/leases/0123456789abcdef").exists()
+    );
     assert!(writer.folder().is_dir());
     let kept = writer.folder().to_owned();
     std::mem::forget(writer);
@@ -198,6 +202,30 @@ fn what_ran_before_the_boot_has_exited() {
     store.sweep_after_power_cut().unwrap();
     assert!(!containers.exists(&web.id));
     containers.create(&spec("web")).unwrap();
+}
+
+#[test]
+fn the_first_command_after_a_boot_sweeps() {
+    let folder = Folder::new();
+    let store = folder.store();
+    let kept = layer(&store, "kept");
+    let lost = layer(&store, "lost");
+    store.layers().make_durable([&kept.diff_id]).unwrap();
+    let mark = store.layers().folder(&lost.diff_id).join("unsynced");
+    std::fs::remove_file(&mark).unwrap();
+    std::os::unix::fs::symlink("another-boot", &mark).unwrap();
+    let (old, new) = (store.root("images/.tmp-old"), store.root("images/.tmp-new"));
+    for path in [&old, &new] {
+        std::fs::write(path, "{").unwrap();
+    }
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    std::fs::File::options().write(true).open(&old).unwrap().set_modified(long_ago).unwrap();
+    std::fs::create_dir(store.root("tmp/0123456789abcdef-1")).unwrap();
+    std::fs::remove_dir_all(&store.paths().run).unwrap();
+    let next = other(&folder);
+    assert_eq!(next.layers().list().unwrap(), [kept.diff_id]);
+    assert!(!old.exists() && new.exists());
+    assert!(entries(&next.root("tmp")).unwrap().is_empty() && entries(&next.root("trash")).unwrap().is_empty());
 }
 
 #[test]
@@ -303,7 +331,7 @@ fn names_of_images_move_and_ids_abbreviate() {
     assert_eq!(images.find(first.id.short()).unwrap().id, first.id);
     assert_eq!(images.find(first.id.as_str()).unwrap().id, first.id);
     assert_eq!(images.resolve(&first.id.short().parse().unwrap()).unwrap().unwrap().id, first.id);
-    assert_eq!(images.references(&second.id).unwrap(), [name.clone()]);
+    assert_eq!(images.references(&second.id).unwrap(), std::slice::from_ref(&name));
     assert!(images.resolve(&"other".parse().unwrap()).unwrap().is_none());
     assert_eq!(images.untag(&name).unwrap(), Some(second.id.clone()));
     assert_eq!(images.list().unwrap().len(), 2);
@@ -428,7 +456,7 @@ fn networks_and_endpoints_are_kept() {
     let endpoints = store.endpoints();
     assert_eq!(endpoints.generation(&record.id).unwrap(), 0);
     endpoints.put(&endpoint).unwrap();
-    assert_eq!(endpoints.list(&record.id).unwrap(), [endpoint.clone()]);
+    assert_eq!(endpoints.list(&record.id).unwrap(), std::slice::from_ref(&endpoint));
     endpoints.remove(&record.id, &endpoint.container).unwrap();
     endpoints.remove(&record.id, &endpoint.container).unwrap();
     assert_eq!(endpoints.generation(&record.id).unwrap(), 2);
