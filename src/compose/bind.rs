@@ -4,6 +4,7 @@
 //! empty are left out; mistakes in them are noted, all of them.
 
 use super::attributes::{self, Attribute, Kind};
+use super::error::shorten;
 use super::interpolate::{Cast, shortest};
 use super::model::VALUE_KEY;
 use super::node::{Map, Mark, Node, Value};
@@ -179,7 +180,7 @@ fn map_value(map: Map) -> Option<Value> {
 
 /// Notes that the value is not what it should be.
 fn wrong(load: &mut Load, node: &Node, expected: &str, path: Path<'_>) {
-    let shown = node.scalar_text().map_or_else(|| node.kind().to_owned(), |text| format!("`{text}`"));
+    let shown = node.scalar_text().map_or_else(|| node.kind().to_owned(), |text| format!("`{}`", shorten(&text)));
     load.mistake(node.place(), format!("{path} must be {expected}, not {shown}"));
 }
 
@@ -306,7 +307,10 @@ fn command(load: &mut Load, node: &Node) -> Option<Value> {
                 if let Some(rest) = words.ignored {
                     load.warn(
                         node.span,
-                        format!("`{rest}` is ignored: this is not a shell, write [\"sh\", \"-c\", …] for one"),
+                        format!(
+                            "`{}` is ignored: this is not a shell, write [\"sh\", \"-c\", …] for one",
+                            shorten(&rest)
+                        ),
                     );
                 }
                 words.words.into_iter().map(|word| Node::from(word).at(node.span, node.key)).collect()

@@ -87,6 +87,15 @@ fn summary(mistakes: &[Mistake]) -> String {
     text
 }
 
+/// What the user wrote, or its beginning where it is too long for a message.
+pub(crate) fn shorten(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 80;
+    match text.char_indices().nth(CHARACTERS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 impl Error {
     /// The mistakes in the user's files; empty for the other kinds.
     pub fn mistakes(&self) -> &[Mistake] {

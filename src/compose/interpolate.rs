@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::error::shorten;
 use super::node::{Node, Value};
 use super::path::{ITEM, Path};
 use super::progress::Load;
@@ -43,8 +44,9 @@ fn walk(load: &mut Load, node: &mut Node, path: Path<'_>, environment: &BTreeMap
                 match cast.apply(text, load, node.span) {
                     Ok(value) => node.value = value,
                     Err(expected) => {
-                        let shown = if text.is_empty() { "an empty string".to_owned() } else { format!("`{text}`") };
-                        let origin = written.map(|text| format!(" (from `{text}`)")).unwrap_or_default();
+                        let shown =
+                            if text.is_empty() { "an empty string".to_owned() } else { format!("`{}`", shorten(text)) };
+                        let origin = written.map(|text| format!(" (from `{}`)", shorten(&text))).unwrap_or_default();
                         load.mistake(node.span, format!("{path} must be {expected}, not {shown}{origin}"));
                     }
                 }

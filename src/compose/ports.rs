@@ -4,6 +4,8 @@
 
 use std::net::IpAddr;
 
+use super::error::shorten;
+
 /// One published port, as the long form has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ShortPort {
@@ -24,7 +26,7 @@ pub(crate) struct InvalidPort {
 
 /// Reads one entry; a range of targets gives one port each.
 pub(crate) fn parse(text: &str) -> Result<Vec<ShortPort>, InvalidPort> {
-    let fail = |reason: String| InvalidPort { text: text.to_owned(), reason };
+    let fail = |reason: String| InvalidPort { text: shorten(text), reason: shorten(&reason) };
     let (rest, target) = text.rsplit_once(':').unwrap_or(("", text));
     let (address, published) = rest.rsplit_once(':').unwrap_or(("", rest));
     let (target, protocol) = match target.split_once('/') {

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use super::Error;
+use super::error::shorten;
 use super::node::{Map, Node, Span, Value};
 use super::path::{ITEM, Path};
 use super::progress::Load;
@@ -49,14 +50,14 @@ fn check(load: &mut Load, node: &Node, form: &'static Form, path: Path<'_>) {
         Form::Choice(words) => match node.as_str() {
             Some(text) if words.contains(&text) => {}
             Some(text) => {
-                let message = format!("{path} must be {}, not `{text}`", alternatives(words));
+                let message = format!("{path} must be {}, not `{}`", alternatives(words), shorten(text));
                 load.mistake_with_hint(node.place(), message, meant(text, words.iter().copied()));
             }
             None => expected(load, node, form, path),
         },
         Form::Word(test, name) => match node.as_str() {
             Some(text) if test(text) => {}
-            Some(text) => load.mistake(node.place(), format!("{path} must be {name}, not `{text}`")),
+            Some(text) => load.mistake(node.place(), format!("{path} must be {name}, not `{}`", shorten(text))),
             None => expected(load, node, form, path),
         },
         Form::List(item) => check_list(load, node, form, item, path),
@@ -193,7 +194,7 @@ fn check_map(load: &mut Load, map: &Map, test: fn(&str) -> bool, value: &'static
         } else if others == Others::Refused {
             let message = match key.as_str() {
                 "" => format!("{path} has an empty key"),
-                key => format!("{path} cannot have the name `{key}`"),
+                key => format!("{path} cannot have the name `{}`", shorten(key)),
             };
             let hint = "use letters, digits, `_`, `.` and `-`".to_owned();
             load.mistake_with_hint(key_place(node), message, Some(hint));
@@ -230,8 +231,8 @@ fn unknown(load: &mut Load, key: &str, value: &Node, attributes: &'static Attrib
     let names = || attributes.known.iter().map(|(name, _)| *name);
     let hint = meant(key, names()).or_else(|| belongs_elsewhere(key, value, path));
     let message = match path.segments() {
-        [] => format!("unknown attribute `{key}` at the top level"),
-        _ => format!("unknown attribute `{key}` in {path}"),
+        [] => format!("unknown attribute `{}` at the top level", shorten(key)),
+        _ => format!("unknown attribute `{}` in {path}", shorten(key)),
     };
     load.mistake_with_hint(key_place(value), message, hint);
 }

@@ -3,6 +3,8 @@
 //! A source that begins with `.`, `/`, `~`, `\\` or a drive letter is a path on the host (a bind mount), any
 //! other is the name of a volume. Options that are not known are ignored, as in Compose.
 
+use super::error::shorten;
+
 /// A mount, as the long form has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ShortVolume {
@@ -25,7 +27,7 @@ pub(crate) struct InvalidVolume {
 
 /// Reads one entry.
 pub(crate) fn parse(text: &str) -> Result<ShortVolume, InvalidVolume> {
-    let fail = |reason| InvalidVolume { text: text.to_owned(), reason };
+    let fail = |reason| InvalidVolume { text: shorten(text), reason };
     if text.is_empty() {
         return Err(fail("it is empty"));
     }
