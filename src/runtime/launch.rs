@@ -51,8 +51,8 @@ pub struct UpperLayer {
     pub upper: PathBuf,
     /// Overlayfs's own folder on the same file system, empty.
     pub work: PathBuf,
-    /// Never sync it: for layers that are thrown away (`--rm`) or synced once by their owner (build steps). After
-    /// a crash the folder cannot be mounted again until `work/work/incompat/volatile` is removed.
+    /// Never sync it: for layers that are thrown away (`--rm`) or synced once by their owner (build steps). What a
+    /// crash of the host took from it is lost without a word.
     pub volatile: bool,
 }
 

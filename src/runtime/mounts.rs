@@ -400,7 +400,14 @@ pub(super) fn layers(stack: &RootFs, target: &str) -> Result<OwnedFd, Error> {
         return Ok(mount);
     }
     let upper = match &stack.upper {
-        Some(upper) => Some((source(&upper.upper)?, source(&upper.work)?, upper.volatile)),
+        Some(upper) => {
+            if upper.volatile {
+                // The mark of an earlier volatile mount, which would refuse this one. Whoever wants a layer volatile
+                // has no use for what a crash may have taken from it.
+                drop(std::fs::remove_dir_all(upper.work.join("work/incompat")));
+            }
+            Some((source(&upper.upper)?, source(&upper.work)?, upper.volatile))
+        }
         None => None,
     };
     overlay(&lowers, upper.as_ref()).map_err(|(errno, log)| match log {

@@ -1,5 +1,6 @@
 //! Containers from a busybox root, started for real: these tests run as root and leave nothing behind.
 
+mod cgroups;
 mod exec;
 mod isolation;
 mod launch;
