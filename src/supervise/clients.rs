@@ -68,7 +68,7 @@ impl Client {
         }
         if self.kind != Kind::Blocking && self.queued_bytes + packet.len() > QUEUE_BYTES_MAX {
             // It may have no room for the news either.
-            drop(send_now(&self.socket, &Frame::Detached.encode()));
+            let _refused = send_now(&self.socket, &Frame::Detached.encode());
             return false;
         }
         self.queued_bytes += packet.len();

@@ -1,10 +1,9 @@
 //! What a command does to a running container without asking its supervisor: signals. And what it asks for: freezing.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::Signal;
 
 use super::start::is_active;
 use super::wait::wait_exited;
@@ -26,7 +25,7 @@ pub(super) fn stop(store: &Store, id: &ContainerId, timeout: Option<Duration>) -
     if let Some((identity, pidfd)) = process(&state) {
         let timeout = timeout.unwrap_or(Duration::from_millis(spec.stop_timeout_ms));
         let ended = can_react(identity, spec.stop_signal) && {
-            send(id, &pidfd, spec.stop_signal)?;
+            send(&pidfd, spec.stop_signal)?;
             if state.status == Status::Paused {
                 thaw(store, id)?;
             }
@@ -49,7 +48,7 @@ pub(super) fn kill(store: &Store, id: &ContainerId, signal: i32) -> Result<()> {
     if signal == libc::SIGKILL || signal == spec.stop_signal {
         store.containers().set_wish(id, Wish::Stopped)?;
     }
-    send(id, &pidfd, signal)?;
+    send(&pidfd, signal)?;
     if signal == libc::SIGKILL && state.status == Status::Paused {
         // A frozen process of cgroup v1 does not die.
         thaw(store, id)?;
@@ -91,20 +90,8 @@ fn process(state: &ContainerState) -> Option<(ProcessIdentity, OwnedFd)> {
     Some((identity, runtime::identify(identity)?))
 }
 
-fn send(id: &ContainerId, pidfd: &OwnedFd, signal: i32) -> Result<()> {
-    let failed = |source| Error::System { operation: "signal the process", id: id.clone(), source };
-    let signal = Signal::from_named_raw(signal)
-        .or_else(|| realtime(signal))
-        .ok_or_else(|| failed(std::io::Error::from_raw_os_error(libc::EINVAL)))?;
-    match rustix::process::pidfd_send_signal(pidfd, signal) {
-        // It ended meanwhile: what the signal was for.
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(errno) => Err(failed(errno.into())),
-    }
-}
-
-fn realtime(signal: i32) -> Option<Signal> {
-    crate::sys::daemon::realtime_signal(signal)
+fn send(pidfd: &OwnedFd, signal: i32) -> Result<()> {
+    Ok(runtime::send_signal(pidfd.as_fd(), signal)?)
 }
 
 fn thaw(store: &Store, id: &ContainerId) -> Result<()> {
@@ -113,7 +100,7 @@ fn thaw(store: &Store, id: &ContainerId) -> Result<()> {
 
 /// Kills everything in the container, whatever state it is in.
 fn kill_hard(store: &Store, id: &ContainerId, pidfd: &OwnedFd) -> Result<()> {
-    send(id, pidfd, libc::SIGKILL)?;
+    send(pidfd, libc::SIGKILL)?;
     // The group may be gone already, with the process.
     match Cgroup::open(&store.paths().instance(), id.as_str()).and_then(|cgroup| cgroup.kill_all()) {
         Err(error) if !ends_within(pidfd, Duration::from_secs(2)) => Err(error.into()),

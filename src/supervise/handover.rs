@@ -42,6 +42,7 @@ struct Handover {
     clients: Vec<(i32, Kind)>,
     stdio: stdio::Numbers,
     pidfd: i32,
+    mounts: Option<i32>,
     identity: ProcessIdentity,
     adopted: bool,
     started_ms_ago: u64,
@@ -58,7 +59,7 @@ pub(super) fn exec(mut supervisor: Supervisor) -> Supervisor {
     supervisor.exec_at = None;
     supervisor.log.flush();
     // A failure costs memory, nothing else.
-    drop(try_exec(&supervisor));
+    let _refused = try_exec(&supervisor);
     supervisor
 }
 
@@ -77,6 +78,7 @@ fn try_exec(supervisor: &Supervisor) -> Option<()> {
         clients: supervisor.clients.all.iter().map(|client| (client.number(), client.kind)).collect(),
         stdio: run.stdio.numbers(),
         pidfd: run.process.pidfd.as_raw_fd(),
+        mounts: run.mounts.as_ref().map(AsRawFd::as_raw_fd),
         identity: run.process.identity,
         adopted: run.adopted,
         started_ms_ago: run.started.elapsed().as_millis() as u64,
@@ -90,6 +92,7 @@ fn try_exec(supervisor: &Supervisor) -> Option<()> {
     keep.extend(supervisor.clients.all.iter().map(AsFd::as_fd));
     keep.extend(run.stdio.all());
     keep.extend(dns.map(super::dns::Server::sockets).unwrap_or_default());
+    keep.extend(run.mounts.iter().map(AsFd::as_fd));
     keep.extend(network.namespace.iter().chain(&network.reservations).map(AsFd::as_fd));
     let memory = rustix::fs::memfd_create("supervisor", rustix::fs::MemfdFlags::CLOEXEC).ok()?;
     let mut file = std::fs::File::from(memory);
@@ -139,7 +142,8 @@ fn load(memory: OwnedFd) -> Result<Supervisor> {
     let mut supervisor = Supervisor::with_listener(store, spec, state, lock, listener)?;
     supervisor.size = handover.size;
     supervisor.backoff = Backoff::after(supervisor.state.restart_count);
-    supervisor.run = Some(Run { process, cgroup, stdio, prober, started, adopted: handover.adopted });
+    let mounts = handover.mounts.and_then(daemon::inherited);
+    supervisor.run = Some(Run { process, cgroup, stdio, prober, started, mounts, adopted: handover.adopted });
     let clients = handover.clients.iter().filter_map(|(number, kind)| Some((daemon::inherited(*number)?, *kind)));
     supervisor.clients.all = clients.map(|(socket, kind)| Client::new(socket, kind)).collect();
     let network = &mut supervisor.network;
@@ -150,5 +154,6 @@ fn load(memory: OwnedFd) -> Result<Supervisor> {
     let records = super::network::networks(&supervisor.store, &supervisor.spec).unwrap_or_default();
     let sockets = handover.dns.iter().filter_map(|number| daemon::inherited(*number)).collect();
     network.open(&supervisor.store, &supervisor.spec, &records, handover.dns_port, sockets)?;
+    supervisor.keep_streams();
     Ok(supervisor)
 }

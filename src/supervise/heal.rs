@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::handover::ROLE;
 use super::health::Prober;
+use super::keeper::Keeper;
 use super::namespace::{self, Card};
 use super::restart::Backoff;
 use super::run::Run;
@@ -119,21 +120,23 @@ fn take_over(paths: &Paths, id: &ContainerId) -> Result<Option<Supervisor>> {
     match process {
         Some((identity, pidfd)) => {
             let process = Running { identity, pidfd, console: None };
-            resume(&mut supervisor, process, card.and_then(|card| card.dns_port))?;
+            resume(&mut supervisor, process, card)?;
         }
         None => conclude(&mut supervisor),
     }
-    supervisor.write_card();
+    supervisor.keep_streams();
     Ok(Some(supervisor))
 }
 
 /// Goes on with a process that lives, or has just ended.
-fn resume(supervisor: &mut Supervisor, process: Running, dns_port: Option<u16>) -> Result<()> {
+fn resume(supervisor: &mut Supervisor, process: Running, card: Option<Card>) -> Result<()> {
     let (store, spec, state) = (&supervisor.store, &supervisor.spec, &supervisor.state);
     let group = store.paths().instance();
     let cgroup = Cgroup::open(&group, spec.id.as_str()).or_else(|_| Cgroup::create(&group, spec))?;
+    let dns_port = card.as_ref().and_then(|card| card.dns_port);
+    let keeper = card.and_then(|card| Keeper::adopt(card.kept?));
     // Without them the container's output is lost, but not the container.
-    let stdio = Stdio::reopen(&store.containers().run_folder(&spec.id), &spec.process).unwrap_or_default();
+    let stdio = Stdio::reopen(&store.containers().run_folder(&spec.id), &spec.process, keeper).unwrap_or_default();
     let network = &mut supervisor.network;
     // What cannot be taken back (a port that another process took, a name server) must not cost the container.
     network.reservations = port::reserve_again(&network.ports).unwrap_or_default();
@@ -145,7 +148,8 @@ fn resume(supervisor: &mut Supervisor, process: Running, dns_port: Option<u16>) 
     let started = started(state);
     let known = state.health.as_ref().is_some_and(|health| health.status != HealthStatus::Starting);
     let prober = spec.healthcheck.as_ref().map(|check| Prober::new(check, started, known));
-    supervisor.run = Some(Run { process, cgroup, stdio, prober, started, adopted: true });
+    let mounts = namespace::of_process(process.identity, "mnt");
+    supervisor.run = Some(Run { process, cgroup, stdio, prober, started, mounts, adopted: true });
     Ok(())
 }
 

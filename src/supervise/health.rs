@@ -224,7 +224,7 @@ impl Drop for Prober {
 
 fn kill(process: &Running) {
     // It may just have ended; either way it is reaped.
-    drop(rustix::process::pidfd_send_signal(&process.pidfd, Signal::KILL));
+    let _refused = rustix::process::pidfd_send_signal(&process.pidfd, Signal::KILL);
     drop(process.wait());
 }
 

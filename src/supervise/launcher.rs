@@ -52,7 +52,7 @@ impl Drop for Launcher {
     fn drop(&mut self) {
         // The copy ends when our end of the socket is closed; then it is reaped.
         self.socket = None;
-        drop(rustix::process::waitpid(Some(self.process), rustix::process::WaitOptions::empty()));
+        let _refused = rustix::process::waitpid(Some(self.process), rustix::process::WaitOptions::empty());
     }
 }
 

@@ -27,6 +27,7 @@ mod frame;
 mod handover;
 mod heal;
 mod health;
+mod keeper;
 mod launch;
 mod launcher;
 mod namespace;

@@ -3,11 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use super::keeper::Kept;
 use super::{Error, Result};
-use crate::base::fs::{self, Context, Durability};
+use crate::base::fs::{self, Durability};
 use crate::base::id::ContainerId;
 use crate::model::container::{ContainerSpec, NamespaceMode, ProcessIdentity};
 use crate::runtime::{self, Joins};
@@ -22,6 +22,8 @@ pub(super) struct Card {
     pub(super) namespace: Option<i32>,
     /// Port of the name server inside.
     pub(super) dns_port: Option<u16>,
+    /// Who keeps the container's terminal or input open.
+    pub(super) kept: Option<Kept>,
 }
 
 impl Card {
@@ -36,14 +38,6 @@ impl Card {
         let content = fs::read_optional(&run_folder.join("supervisor.json")).ok()??;
         serde_json::from_slice(&content).ok()
     }
-}
-
-/// This process; `None` without /proc.
-pub(super) fn myself() -> Option<ProcessIdentity> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The program's name may hold anything; what follows its last parenthesis is numbers, the state first.
-    let start_ticks = stat.rsplit_once(") ")?.1.split_whitespace().nth(19)?.parse().ok()?;
-    Some(ProcessIdentity { pid: rustix::process::getpid().as_raw_nonzero().get(), start_ticks })
 }
 
 /// The network namespace of a container: its process's, else the one that its supervisor keeps between two runs.
@@ -75,12 +69,7 @@ pub(super) fn joins(store: &Store, spec: &ContainerSpec) -> Result<Joins> {
     Ok(Joins { pid: process(&security.pid)?, ipc: process(&security.ipc)?, uts: process(&security.uts)? })
 }
 
-/// A namespace of a process; `None` when the process is not the one that `identity` names.
+/// A namespace of a process; `None` when the process is gone.
 pub(super) fn of_process(identity: ProcessIdentity, kind: &str) -> Option<OwnedFd> {
-    let path = format!("/proc/{}/ns/{kind}", identity.pid);
-    let namespace = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .context("open", Path::new(&path))
-        .ok()?;
-    // Asked after the opening: a process that had the number before cannot have given us its namespace.
-    runtime::is_alive(identity).then_some(namespace)
+    runtime::namespace_of(identity, kind).ok()
 }

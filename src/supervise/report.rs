@@ -47,7 +47,7 @@ impl Report {
     /// Sends it; a caller that does not wait any more does not matter.
     pub(super) fn send(&self, socket: &OwnedFd) {
         if let Ok(packet) = serde_json::to_vec(self) {
-            drop(rustix::net::send(socket, &packet, SendFlags::NOSIGNAL));
+            let _refused = rustix::net::send(socket, &packet, SendFlags::NOSIGNAL);
         }
     }
 

@@ -1,13 +1,13 @@
 //! One run of a container: from the making of its group to the removal.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use super::health::Prober;
 use super::network::Network;
 use super::stdio::Stdio;
 use super::supervisor::has_own_network;
-use super::{Error, Result, launch};
+use super::{Error, Result, launch, namespace};
 use crate::model::container::{ContainerSpec, Health, HealthStatus};
 use crate::runtime::{self, Cgroup, Running};
 use crate::store::Store;
@@ -22,6 +22,9 @@ pub(super) struct Run {
     pub(super) stdio: Stdio,
     pub(super) prober: Option<Prober>,
     pub(super) started: Instant,
+    /// Its mount namespace. While somebody has it open, the end of the process does not include the unmounting of an
+    /// overlay, which syncs the whole file system of the upper layer (moby issue 47630).
+    pub(super) mounts: Option<OwnedFd>,
     /// The supervisor is not its parent: the one that was died.
     pub(super) adopted: bool,
 }
@@ -41,7 +44,8 @@ impl Run {
             Ok((process, stdio)) => {
                 let started = Instant::now();
                 let prober = spec.healthcheck.as_ref().map(|check| Prober::new(check, started, false));
-                Ok(Self { process, cgroup, stdio, prober, started, adopted: false })
+                let mounts = namespace::of_process(process.identity, "mnt");
+                Ok(Self { process, cgroup, stdio, prober, started, mounts, adopted: false })
             }
             Err(error) => {
                 // The first error is the one to report; what cannot be undone now is cleared by `heal`.
@@ -75,15 +79,15 @@ impl Run {
         }
     }
 
-    /// Ends what is left of the run; returns whether the kernel killed for lack of memory.
-    pub(super) fn finish(self) -> bool {
+    /// Ends what is left of the run; returns whether the kernel killed for lack of memory, and the mounts.
+    pub(super) fn finish(self) -> (bool, Option<OwnedFd>) {
         drop(self.prober);
         let killed = self.cgroup.oom_kill_count() > 0;
         // Processes can outlive the first one where it is not PID 1 of its namespace. What cannot be removed now is
         // used again by the next start.
         drop(self.cgroup.kill_all());
         drop(self.cgroup.remove());
-        killed
+        (killed, self.mounts)
     }
 }
 

@@ -13,6 +13,7 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use super::keeper::{Keeper, Kept};
 use crate::base::fs::{self, Context};
 use crate::log::Stream;
 use crate::model::container::Process;
@@ -29,6 +30,8 @@ pub(super) struct Stdio {
     /// Write end of the input FIFO. With a terminal the console is used.
     stdin: Option<OwnedFd>,
     console: Option<OwnedFd>,
+    /// Holds what must outlive this process, once it was asked for.
+    keeper: Option<Keeper>,
     /// Input that the container did not take yet.
     waiting: Vec<u8>,
     /// End the input once `waiting` is written.
@@ -79,19 +82,24 @@ impl Stdio {
         Ok((ours, inside))
     }
 
-    /// Opens the streams of a run whose supervisor died. A terminal and an open stdin died with it.
-    pub(super) fn reopen(run_folder: &Path, process: &Process) -> fs::Result<Self> {
+    /// Opens the streams of a run whose supervisor died: FIFOs by name, a terminal and an open stdin from its keeper.
+    pub(super) fn reopen(run_folder: &Path, process: &Process, keeper: Option<Keeper>) -> fs::Result<Self> {
         if process.terminal {
-            return Ok(Self::default());
+            let console = keeper.as_ref().and_then(Keeper::console);
+            return Ok(Self { console, keeper, ..Self::default() });
         }
         let reading = |name: &str| {
             let path = run_folder.join(name);
             open(&path, OFlags::RDONLY | OFlags::NONBLOCK)
         };
-        let path = run_folder.join("stdin");
-        // ENXIO: the container closed it. Missing: it never had one.
-        let stdin = process.stdin_open.then(|| open(&path, OFlags::WRONLY | OFlags::NONBLOCK).ok()).flatten();
-        Ok(Self { stdout: Some(reading("stdout")?), stderr: Some(reading("stderr")?), stdin, ..Self::default() })
+        let stdin = keeper.as_ref().and_then(Keeper::stdin);
+        Ok(Self {
+            keeper,
+            stdout: Some(reading("stdout")?),
+            stderr: Some(reading("stderr")?),
+            stdin,
+            ..Self::default()
+        })
     }
 
     /// Takes the master of the container's terminal.
@@ -100,6 +108,27 @@ impl Stdio {
         rustix::fs::fcntl_setfl(&console, flags | OFlags::NONBLOCK)?;
         self.console = Some(console);
         Ok(())
+    }
+
+    /// Makes a keeper for what would end the container with this process.
+    pub(super) fn keep(&mut self, process: BorrowedFd<'_>) {
+        if self.keeper.is_none() && (self.console.is_some() || self.stdin.is_some()) {
+            // Without one the container has what containers elsewhere have.
+            self.keeper = Keeper::spawn(process, self.console.as_ref(), self.stdin.as_ref()).ok();
+        }
+    }
+
+    /// Who keeps what, for the card.
+    pub(super) fn kept(&self) -> Option<Kept> {
+        self.keeper.as_ref().map(Keeper::kept)
+    }
+
+    fn close_input(&mut self) {
+        self.stdin = None;
+        if self.console.is_none() {
+            // Its copy would keep the input open.
+            self.keeper = None;
+        }
     }
 
     /// The descriptors that output comes from.
@@ -162,13 +191,13 @@ impl Stdio {
                 // Nobody will read it any more.
                 Err(_) => {
                     self.waiting.clear();
-                    self.stdin = None;
+                    self.close_input();
                 }
             }
         }
         self.waiting = Vec::new();
         if self.ending {
-            self.stdin = None;
+            self.close_input();
         }
     }
 
@@ -176,7 +205,7 @@ impl Stdio {
     pub(super) fn end_input(&mut self) {
         self.ending = self.console.is_none();
         if self.waiting.is_empty() && self.ending {
-            self.stdin = None;
+            self.close_input();
         }
     }
 

@@ -47,6 +47,8 @@ pub(super) struct Supervisor {
     pub(super) clients: Clients,
     pub(super) network: Network,
     pub(super) run: Option<Run>,
+    /// The mount namespace of the last run, until somebody has time for its end.
+    mounts: Option<OwnedFd>,
     pub(super) backoff: Backoff,
     pub(super) restart: Option<Pending>,
     /// Size of the terminal, for the next run.
@@ -105,6 +107,7 @@ impl Supervisor {
             clients: Clients::default(),
             network: Network::default(),
             run: None,
+            mounts: None,
             backoff: Backoff::default(),
             restart: None,
             size: None,
@@ -413,7 +416,9 @@ impl Supervisor {
         self.log.flush();
         self.partial_since = None;
         let Some(run) = self.run.take() else { return };
-        self.state.oom_killed = run.finish();
+        let (oom_killed, mounts) = run.finish();
+        self.mounts = mounts;
+        self.state.oom_killed = oom_killed;
         self.state.exit_code = code;
         self.state.finished_at = Some(Timestamp::now());
         self.state.process = None;
@@ -449,6 +454,8 @@ impl Supervisor {
 
     fn start_again(&mut self) {
         self.restart = None;
+        // Two mounts of one writable layer must not exist at once.
+        self.mounts = None;
         self.state.restart_count += 1;
         if let Err(error) = self.begin() {
             let code = i32::from(crate::base::error::Explain::exit_code(&error));
@@ -470,23 +477,41 @@ impl Supervisor {
         self.state.addresses.clear();
         self.clear_run_folder();
         self.save_if_possible();
-        if let Some(lock) = self.lock.take() {
-            lock.release();
-        }
         if self.spec.auto_remove {
+            self.release();
             drop(super::remove(&self.store, &self.spec));
         }
         self.clients.tell(&Frame::Exit(self.state.exit_code));
+        // Only then: to unmount means to wait for the disk, see `Run::mounts`. Another start waits for the lock.
+        self.mounts = None;
+        self.release();
+    }
+
+    fn release(&mut self) {
+        if let Some(lock) = self.lock.take() {
+            lock.release();
+        }
+    }
+
+    /// Makes a keeper where one is needed, and tells successors of it.
+    pub(super) fn keep_streams(&mut self) {
+        if let Some(run) = &mut self.run {
+            run.stdio.keep(run.process.pidfd.as_fd());
+        }
+        self.write_card();
     }
 
     /// Leaves in the run folder what a successor and those who join the network need. Without it they do with less.
     pub(super) fn write_card(&self) {
         use std::os::fd::AsRawFd;
-        let Some(supervisor) = super::namespace::myself() else { return };
+        let Some(supervisor) = crate::runtime::identity_of(rustix::process::getpid().as_raw_nonzero().get()) else {
+            return;
+        };
         let card = super::namespace::Card {
             supervisor,
             namespace: self.network.namespace.as_ref().map(AsRawFd::as_raw_fd),
             dns_port: self.network.dns.as_ref().map(super::dns::Server::port),
+            kept: self.run.as_ref().and_then(|run| run.stdio.kept()),
         };
         drop(card.write(&self.store.containers().run_folder(&self.spec.id)));
     }

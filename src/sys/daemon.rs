@@ -81,7 +81,7 @@ pub fn inherited(number: RawFd) -> Option<OwnedFd> {
     }
     // SAFETY: the descriptor is open, checked above, and came through exec, so nothing in this program owns it yet.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
-    drop(rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC));
+    let _refused = rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC);
     Some(fd)
 }
 
@@ -116,15 +116,6 @@ pub fn reset_scheduling() {
     const IOPRIO_WHO_PROCESS: libc::c_int = 1;
     // SAFETY: takes plain numbers; priority 0 is class "none": derived from the nice value.
     unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0) };
-}
-
-/// A real-time signal by its number, which rustix does not name.
-pub fn realtime_signal(number: i32) -> Option<rustix::process::Signal> {
-    if !(34..=64).contains(&number) {
-        return None;
-    }
-    // SAFETY: the number is one of the signals that libc leaves to programs (SIGRTMIN to SIGRTMAX).
-    Some(unsafe { rustix::process::Signal::from_raw_unchecked(number) })
 }
 
 /// Lets writes to a pipe without readers fail with EPIPE instead of ending the process.

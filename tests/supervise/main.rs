@@ -40,6 +40,9 @@ const TESTS: &[(&str, fn())] = &[
     ("a_killed_supervisor_is_replaced", recovery::a_killed_supervisor_is_replaced),
     ("an_end_while_nobody_watched_is_seen", recovery::an_end_while_nobody_watched_is_seen),
     ("a_waiter_replaces_a_supervisor_that_died", recovery::a_waiter_replaces_a_supervisor_that_died),
+    ("a_terminal_outlives_the_supervisor", recovery::a_terminal_outlives_the_supervisor),
+    ("an_open_input_outlives_the_supervisor", recovery::an_open_input_outlives_the_supervisor),
+    ("after_a_reboot_policies_start_again", recovery::after_a_reboot_policies_start_again),
     ("policies_survive_the_supervisor", recovery::policies_survive_the_supervisor),
     ("a_dead_pair_is_cleared_away", recovery::a_dead_pair_is_cleared_away),
 ];

@@ -95,3 +95,71 @@ pub fn a_dead_pair_is_cleared_away() {
     supervise::start(&world.store, &id, supervise::StartOptions::default()).unwrap();
     assert_eq!(world.state(&id).status, Status::Running);
 }
+
+pub fn a_terminal_outlives_the_supervisor() {
+    let mut world = World::new();
+    let mut spec = world.spec("read line; echo \"got $line\"; exit 12");
+    spec.process.terminal = true;
+    spec.process.stdin_open = true;
+    let (id, _) = world.run(&spec, AttachMode::None);
+    // The keeper is made when the supervisor has executed itself.
+    std::thread::sleep(Duration::from_millis(300));
+    for _ in 0..2 {
+        kill_supervisor(&world, &id);
+        supervise::heal(&world.store).unwrap();
+    }
+    let stream = supervise::attach(&world.store, &id).unwrap();
+    stream.write_stdin(b"it\n").unwrap();
+    let (stdout, _, code) = collect(&stream);
+    assert_eq!(String::from_utf8(stdout).unwrap(), "it\r\ngot it\r\n");
+    assert_eq!(code, Some(12));
+}
+
+pub fn an_open_input_outlives_the_supervisor() {
+    let mut world = World::new();
+    let mut spec = world.spec("cat; exit 13");
+    spec.process.stdin_open = true;
+    let (id, _) = world.run(&spec, AttachMode::None);
+    std::thread::sleep(Duration::from_millis(300));
+    kill_supervisor(&world, &id);
+    std::thread::sleep(Duration::from_millis(50));
+    supervise::heal(&world.store).unwrap();
+    let stream = supervise::attach(&world.store, &id).unwrap();
+    stream.write_stdin(b"still open\n").unwrap();
+    stream.close_stdin().unwrap();
+    assert_eq!(collect(&stream), (b"still open\n".to_vec(), Vec::new(), Some(13)));
+}
+
+pub fn after_a_reboot_policies_start_again() {
+    let mut world = World::new();
+    let mut ids = Vec::new();
+    for (restart, stopped) in [
+        (RestartPolicy::Always, false),
+        (RestartPolicy::Always, true),
+        (RestartPolicy::UnlessStopped, false),
+        (RestartPolicy::UnlessStopped, true),
+        (RestartPolicy::No, false),
+    ] {
+        let mut spec = world.spec("exec sleep 1000");
+        spec.restart = restart;
+        let (id, _) = world.run(&spec, AttachMode::None);
+        supervise::stop(&world.store, &id, None).unwrap();
+        let wish = if stopped { wharf::store::Wish::Stopped } else { wharf::store::Wish::Running };
+        world.store.containers().set_wish(&id, wish).unwrap();
+        // As the boot before would have left it.
+        let path = world.store.containers().state_path(&id);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut state: serde_json::Value = serde_json::from_str(&text).unwrap();
+        state["boot_id"] = "another".into();
+        state["status"] = "running".into();
+        std::fs::write(&path, state.to_string()).unwrap();
+        ids.push(id);
+    }
+    assert_eq!(supervise::boot(&world.store).len(), 0);
+    let running: Vec<bool> = ids.iter().map(|id| world.state(id).status == Status::Running).collect();
+    assert_eq!(running, [true, true, true, false, false]);
+    // A second time nothing is left to do.
+    supervise::stop(&world.store, &ids[0], None).unwrap();
+    assert_eq!(supervise::boot(&world.store).len(), 0);
+    assert_eq!(world.state(&ids[0]).status, Status::Exited);
+}
