@@ -595,6 +595,10 @@ fn become_user(
         rustix::process::chdir(plan.cwd.as_c_str()).at(Stage::WorkingFolder, 0)?;
     }
     verify_folder().at(Stage::WorkingFolder, 0)?;
+    if plan.dies_with_parent {
+        // A change of the user clears it, so it comes after that. Until now the end of the pipe did its work.
+        security::set_parent_death_signal(libc::SIGKILL).at(Stage::Signals, 0)?;
+    }
     report(report_end, &[READY]);
     let held = if plan.uid == 0 { plan.capabilities } else { 0 };
     if plan.no_new_privileges {

@@ -33,6 +33,8 @@ pub struct Launch<'a> {
     pub cgroup: &'a Cgroup,
     /// Its standard streams. The caller's copies are dropped with the `Launch`.
     pub stdio: Stdio,
+    /// Kill it when the thread that called [`prepare`] ends: for steps of a build, which nobody takes over.
+    pub dies_with_caller: bool,
 }
 
 /// A stack of layers.
@@ -222,7 +224,8 @@ fn make_plan(launch: &Launch<'_>) -> Result<(LaunchPlan, Names, Option<OwnedFd>)
     let user = resolve_user(launch, &root)?;
     let opened = open_stdio(&launch.stdio, mounts.terminals.as_ref())?;
     let has_console = opened.console.is_some();
-    let (process, mut names) = process_plan::plan(spec, &spec.process, false, &user, opened.plan)?;
+    let (mut process, mut names) = process_plan::plan(spec, &spec.process, false, &user, opened.plan)?;
+    process.dies_with_parent = launch.dies_with_caller;
     let (masked, read_only) = defaults::system_paths(&spec.security)?;
     let (nodes, node_names) = defaults::nodes(&spec.security, mounts.own_dev)?;
     let own_network = !matches!(launch.net, NetNamespace::Host);

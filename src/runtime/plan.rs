@@ -109,6 +109,8 @@ pub(super) struct ProcessPlan {
     /// The bounding set, and the other sets of root.
     pub capabilities: u64,
     pub no_new_privileges: bool,
+    /// Whether it is killed when the thread that made it ends.
+    pub dies_with_parent: bool,
     pub filter: Option<Filter>,
     /// Working folder, made when it is missing.
     pub cwd: CString,

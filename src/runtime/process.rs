@@ -109,6 +109,7 @@ pub(super) fn plan(
         groups: user.groups.iter().map(|gid| rustix::fs::Gid::from_raw(*gid)).collect(),
         capabilities: capabilities.0,
         no_new_privileges: spec.security.no_new_privileges && !privileged,
+        dies_with_parent: false,
         filter,
         cwd: c_string(cwd)?,
         candidates: candidates(&program, &environment)?,

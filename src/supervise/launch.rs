@@ -41,6 +41,7 @@ pub(super) fn resolve<'a>(
         joins: namespace::joins(store, spec)?,
         cgroup,
         stdio,
+        dies_with_caller: false,
     })
 }
 

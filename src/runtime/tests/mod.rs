@@ -93,6 +93,7 @@ impl Bench {
             joins: self.joins,
             cgroup,
             stdio,
+            dies_with_caller: false,
         };
         Ok((prepare(&launch)?, read))
     }

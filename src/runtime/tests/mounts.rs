@@ -225,6 +225,7 @@ fn many_layers() {
         joins: Joins::default(),
         cgroup: &cgroup,
         stdio: pipes(write),
+        dies_with_caller: false,
     };
     let prepared = prepare(&launch).unwrap();
     drop(launch);
