@@ -32,6 +32,8 @@ mod run_network;
 mod run_spec;
 mod select;
 mod target;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -38,6 +38,8 @@ pub struct Plan {
     /// What is built for, unless a FROM says otherwise.
     pub platform: Platform,
     contexts: BTreeMap<String, Origin>,
+    /// Names of all global arguments, with a value or not.
+    declared: BTreeSet<String>,
 }
 
 /// One stage.
@@ -127,6 +129,7 @@ impl Plan {
             args,
             platform,
             contexts: named_contexts(request)?,
+            declared: BTreeSet::new(),
         };
         for instruction in &file.globals {
             plan.add_globals(instruction)?;
@@ -146,6 +149,7 @@ impl Plan {
     fn add_globals(&mut self, instruction: &Instruction) -> Result<(), Error> {
         let Kind::Arg(pairs) = &instruction.kind else { return Ok(()) };
         for (name, default) in pairs {
+            self.declared.insert(name.clone());
             let value = match (self.args.get(name), default) {
                 (Some(given), _) => given.clone(),
                 (None, Some(default)) => self.expand_global(&instruction.line, default)?.text,
@@ -166,7 +170,7 @@ impl Plan {
         let base = self.expand_global(&line, &from.base)?;
         if base.text.is_empty() {
             let hint = base.unset.iter().next().map(|name| {
-                let known: Vec<&str> = self.globals.keys().map(String::as_str).collect();
+                let known: Vec<&str> = self.globals.keys().chain(&self.declared).map(String::as_str).collect();
                 match suggestion(name, &known) {
                     Some(near) => format!("did you mean ${near}?"),
                     None => format!("give ARG {name} a default before the first FROM, or pass --build-arg {name}=…"),

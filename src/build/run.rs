@@ -162,6 +162,7 @@ impl Executor<'_> {
             joins: Joins::default(),
             cgroup: &cgroup,
             stdio: Stdio::Pipes { stdin, stdout, stderr },
+            dies_with_caller: true,
         };
         let prepared = runtime::prepare(&launch).map_err(failed)?;
         // Our copies of the pipe's write ends go with it, so that its end is seen.

@@ -1,0 +1,88 @@
+//! Data tests: each folder of `tests/data/dockerfile` has a Dockerfile and what it means.
+//!
+//! `UPDATE_EXPECT=1` writes the expectations anew; read the difference before you commit it.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::interpret::{Action, State, interpret};
+use super::plan::{Base, Plan};
+use super::{BuildRequest, DockerfileSource, Error, dockerfile};
+use crate::base::error::Explain;
+
+#[test]
+fn dockerfiles_mean_what_is_expected() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/dockerfile");
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(&root)
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default();
+    cases.sort();
+    assert!(cases.len() > 15, "the cases are in {}", root.display());
+    let mut wrong = Vec::new();
+    for case in cases {
+        let text = std::fs::read_to_string(case.join("Dockerfile")).unwrap_or_else(|error| panic!("{error}"));
+        let meaning = meaning_of(&text).unwrap_or_else(|error| failure(&error));
+        let path = case.join("expected");
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(&path, &meaning).unwrap_or_else(|error| panic!("{error}"));
+        }
+        if std::fs::read_to_string(&path).ok().as_deref() != Some(&meaning) {
+            wrong.push(format!("{}:\n{meaning}", case.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn failure(error: &Error) -> String {
+    let mut text = format!("error: {error}\n");
+    for excerpt in error.excerpts() {
+        let caret = " ".repeat(excerpt.location.column - 1) + &"^".repeat(excerpt.length.max(1));
+        let _ = writeln!(text, "  | {}\n  | {caret}", excerpt.source);
+    }
+    if let Some(hint) = error.hint() {
+        let _ = writeln!(text, "hint: {hint}");
+    }
+    text
+}
+
+fn meaning_of(text: &str) -> Result<String, Error> {
+    let mut request = BuildRequest::new("/context");
+    request.dockerfile = DockerfileSource::Inline(text.to_owned());
+    request.platform = Some("linux/amd64".into());
+    let plan = Plan::new(dockerfile::parse_dockerfile(Path::new("Dockerfile"), text)?, &request)?;
+    let mut states = std::collections::BTreeMap::<usize, State>::new();
+    let mut output = String::new();
+    for index in plan.reachable() {
+        let stage = &plan.stages[index];
+        let state = match &stage.base {
+            Base::Stage(base) => State::of_stage(&states[base]),
+            Base::Image(_) => State::of_image(&crate::model::image::ImageConfig::default(), &plan),
+            _ => State::of_nothing(&plan),
+        };
+        let _ = writeln!(output, "stage {} on {:?}", stage.label, stage.base);
+        let interpreted = interpret(&plan, index, state)?;
+        for step in &interpreted.steps {
+            let _ = writeln!(output, "  {} {}", step.line.lines.0, shown(&step.action));
+        }
+        states.insert(index, interpreted.state);
+    }
+    let image = &states[&plan.target].image;
+    for entry in &image.history {
+        let mark = if entry.empty_layer { ' ' } else { '*' };
+        let _ = writeln!(output, "{mark} {}", entry.created_by.as_deref().unwrap_or_default());
+    }
+    let config = serde_json::to_string_pretty(&image.config).unwrap_or_default();
+    let _ = writeln!(output, "{config}");
+    Ok(output)
+}
+
+fn shown(action: &Action) -> String {
+    match action {
+        Action::Run(run) => format!("run {:?} script {:?} in {} with {:?}", run.args, run.script, run.cwd, run.env),
+        Action::Copy(copy) => format!(
+            "copy {:?} {:?} to {} from {:?} owner {:?} mode {:?}",
+            copy.sources, copy.inline, copy.destination, copy.origin, copy.chown, copy.chmod
+        ),
+        Action::Workdir { path, user } => format!("workdir {path} of `{user}`"),
+    }
+}
