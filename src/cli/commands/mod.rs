@@ -7,8 +7,11 @@ mod create;
 mod down;
 mod exec;
 mod graph;
+mod image;
 mod images;
+mod import;
 mod kill;
+mod load;
 mod logs;
 mod ls;
 mod pause;
@@ -17,9 +20,11 @@ mod ps;
 mod pull;
 mod restart;
 mod rm;
+mod rmi;
 mod run;
 mod start;
 mod stop;
+mod tag;
 mod top;
 mod unpause;
 mod up;
@@ -63,6 +68,11 @@ Look:
 Images:
   build       Build the images of services
   pull        Pull images
+  load        Load the images of an archive (docker save, OCI layout)
+  import      Make an image of a tar of a root file system
+  tag         Give an image another name
+  rmi         Remove images
+  image       The same and `image ls`, whatever the folder is
 
 `wharf VERB --help` tells more about a verb.
 
@@ -120,8 +130,11 @@ verbs! {
     Down(down) "down" root: true container: false;
     Exec(exec) "exec" root: true container: true;
     Graph(graph) "graph" root: false container: false;
+    Image(image) "image" root: true container: false;
     Images(images) "images" root: true container: false;
+    Import(import) "import" root: true container: false;
     Kill(kill) "kill" root: true container: false;
+    Load(load) "load" root: true container: false;
     Logs(logs) "logs" root: true container: false;
     Ls(ls) "ls" root: true container: false;
     Pause(pause) "pause" root: true container: false;
@@ -130,9 +143,11 @@ verbs! {
     Pull(pull) "pull" root: true container: false;
     Restart(restart) "restart" root: true container: false;
     Rm(rm) "rm" root: true container: false;
+    Rmi(rmi) "rmi" root: true container: false;
     Run(run) "run" root: true container: true;
     Start(start) "start" root: true container: false;
     Stop(stop) "stop" root: true container: false;
+    Tag(tag) "tag" root: true container: false;
     Top(top) "top" root: true container: false;
     Unpause(unpause) "unpause" root: true container: false;
     Up(up) "up" root: true container: false;

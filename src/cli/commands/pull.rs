@@ -85,7 +85,8 @@ fn pull_services(context: &Context, args: &Args, project: &Project) -> Outcome {
     Ok(0)
 }
 
-fn pull_images(context: &Context, args: &Args) -> Outcome {
+/// Pulls images by name.
+pub fn pull_images(context: &Context, args: &Args) -> Outcome {
     let references: Vec<Reference> =
         args.targets.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(crate::engine::Error::from)?;
     let engine = context.engine()?;

@@ -5,6 +5,7 @@ use crate::model::container::Status;
 
 /// Let frozen services or containers go on
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub struct Args {
     #[command(flatten)]
     targets: pause::Args,

@@ -1,0 +1,152 @@
+use std::io::Write;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::{import, load, pull, rmi, tag};
+use crate::base::units::format_bytes;
+use crate::cli::show::list::{self, Format, JsonList};
+use crate::cli::show::table::Table;
+use crate::cli::show::time;
+use crate::cli::{Context, Outcome};
+use crate::model::image::Image;
+
+/// Images of the store
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    #[command(visible_alias = "list")]
+    Ls(List),
+    Pull(pull::Args),
+    Load(load::Args),
+    Import(import::Args),
+    Tag(tag::Args),
+    #[command(visible_alias = "remove")]
+    Rm(rmi::Args),
+}
+
+/// List images
+#[derive(Debug, clap::Args)]
+struct List {
+    /// Only images with this name
+    name: Option<String>,
+    /// Output: table, json or a template such as '{{.Repository}}:{{.Tag}}'
+    #[arg(long, value_name = "FORMAT", default_value = "table", hide_default_value = true)]
+    format: String,
+    /// Only ids
+    #[arg(short, long)]
+    quiet: bool,
+    /// Whole ids
+    #[arg(long)]
+    no_trunc: bool,
+    /// Accepted for Docker's sake: there are no hidden images
+    #[arg(short, long)]
+    all: bool,
+}
+
+/// Does what the second word says.
+pub fn run(context: &Context, args: &Args) -> Outcome {
+    match &args.verb {
+        Verb::Ls(args) => list(context, args),
+        Verb::Pull(args) => pull::pull_images(context, args),
+        Verb::Load(args) => load::run(context, args),
+        Verb::Import(args) => import::run(context, args),
+        Verb::Tag(args) => tag::run(context, args),
+        Verb::Rm(args) => rmi::run(context, args),
+    }
+}
+
+/// One name of one image.
+struct Row {
+    repository: String,
+    tag: String,
+    digest: String,
+    image: Image,
+}
+
+fn list(context: &Context, args: &List) -> Outcome {
+    let format = Format::parse(&args.format)?;
+    let engine = context.engine()?;
+    let mut rows = Vec::new();
+    for (image, references) in engine.store().images().list()? {
+        rows.extend(names(image, &references));
+    }
+    if let Some(name) = &args.name {
+        rows.retain(|row| row.repository == *name || format!("{}:{}", row.repository, row.tag) == *name);
+    }
+    let mut out = context.output();
+    let id = |row: &Row| if args.no_trunc { row.image.id.to_string() } else { row.image.id.short().to_owned() };
+    if args.quiet {
+        let mut ids: Vec<String> = rows.iter().map(id).collect();
+        ids.dedup();
+        for id in ids {
+            writeln!(out, "{id}")?;
+        }
+    } else {
+        let now = Timestamp::now();
+        let fields = rows.iter().map(|row| fields(row, &id(row), now)).collect();
+        list::write(&mut out, &format, JsonList::Lines, fields, || {
+            let mut table = Table::new(["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]);
+            for row in &rows {
+                let size = format_bytes(row.image.size_bytes());
+                table.row(vec![row.repository.clone(), row.tag.clone(), id(row), created(row, now), size]);
+            }
+            table
+        })?;
+    }
+    out.flush()?;
+    Ok(0)
+}
+
+/// One row for each tag; a digest only where there is no tag of that name.
+fn names(image: Image, references: &[crate::model::reference::Reference]) -> Vec<Row> {
+    let none = || "<none>".to_owned();
+    let digest_of = |name: &str| {
+        let with_digest = references.iter().find(|other| other.familiar_name() == name && other.digest.is_some());
+        with_digest.and_then(|other| other.digest.as_ref()).map_or_else(none, ToString::to_string)
+    };
+    let mut rows = Vec::new();
+    for reference in references {
+        let name = reference.familiar_name();
+        let has_tag = references.iter().any(|other| other.familiar_name() == name && other.tag.is_some());
+        if reference.tag.is_none() && has_tag {
+            continue;
+        }
+        let tag = reference.tag.clone().unwrap_or_else(none);
+        rows.push(Row { digest: digest_of(&name), repository: name, tag, image: image.clone() });
+    }
+    if rows.is_empty() {
+        rows.push(Row { repository: none(), tag: none(), digest: none(), image });
+    }
+    rows
+}
+
+fn created(row: &Row, now: Timestamp) -> String {
+    let time = row.image.config.created.as_ref().and_then(|text| text.parse().ok());
+    time.map_or_else(|| "N/A".into(), |time| time::ago(time, now))
+}
+
+/// Source of the keys: docker/cli `formatter/image.go`.
+fn fields(row: &Row, id: &str, now: Timestamp) -> Map<String, Value> {
+    let fields = json!({
+        "Containers": "N/A",
+        "CreatedAt": row.image.config.created.clone().unwrap_or_default(),
+        "CreatedSince": created(row, now),
+        "Digest": row.digest,
+        "ID": id,
+        "Repository": row.repository,
+        "SharedSize": "N/A",
+        "Size": format_bytes(row.image.size_bytes()),
+        "Tag": row.tag,
+        "UniqueSize": "N/A",
+    });
+    match fields {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}

@@ -1,0 +1,21 @@
+use crate::cli::{Context, Outcome};
+use crate::engine;
+use crate::model::reference::Reference;
+
+/// Give an image another name
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Name or id of the image
+    source: String,
+    /// The new name
+    target: String,
+}
+
+/// Names an image.
+pub fn run(context: &Context, args: &Args) -> Outcome {
+    let target: Reference = args.target.parse().map_err(engine::Error::from)?;
+    let engine = context.engine()?;
+    let image = engine.store().images().find(&args.source)?;
+    engine.store().images().tag(&target, &image.id)?;
+    Ok(0)
+}
