@@ -39,6 +39,15 @@ impl Context {
         if quiet { Reporter::start(Mode::Quiet, title, false, false) } else { self.reporter(title) }
     }
 
+    /// Progress beside other output: never a live block.
+    pub fn reporter_in_lines(&self) -> Reporter {
+        let mode = match self.progress_mode() {
+            Mode::Tty => Mode::Plain,
+            other => other,
+        };
+        Reporter::start(mode, "", self.global.dry_run, self.terminal.stderr_colour)
+    }
+
     /// Shows one warning at once.
     pub fn warn(&self, message: &str) {
         let text = report::render_warning(message, self.terminal.stderr_colour);

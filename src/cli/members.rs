@@ -92,14 +92,14 @@ impl Context {
     /// The name of the project in scope, with as little reading as possible; `None` outside of projects.
     pub fn project_name(&self) -> Result<Option<String>, Failure> {
         let scope = self.discover()?;
-        let named = self.global.project_name.is_some() || scope.environment.contains_key("COMPOSE_PROJECT_NAME");
-        if named {
+        if self.global.project_name.is_some() {
             return Ok(Some(scope.project_name));
         }
+        // A name in the environment alone makes no project of a folder: the containers are all the user's.
         if scope.files.is_empty() {
             return Ok(None);
         }
-        if may_name_the_project(&scope) {
+        if !scope.environment.contains_key("COMPOSE_PROJECT_NAME") && may_name_the_project(&scope) {
             return Ok(Some(self.load_project(&[])?.project.name));
         }
         Ok(Some(scope.project_name))
@@ -205,8 +205,11 @@ impl InScope {
         }
     }
 
-    /// The services that have containers here, each once, in order.
+    /// The services of the project in scope that have containers, each once, in order.
     pub fn services(&self) -> Vec<String> {
+        if self.project.is_none() {
+            return Vec::new();
+        }
         let mut services: Vec<String> = self.own().filter_map(|member| member.service().map(str::to_owned)).collect();
         services.sort();
         services.dedup();

@@ -226,6 +226,7 @@ impl Attached<'_> {
                 names.push(short.to_owned());
             }
         }
+        self.context.say(&format!("Attaching to {}", names.join(", ")));
         // What containers wrote in earlier runs was seen then.
         let options = ReadOptions { follow: true, since: Some(Timestamp::now()), ..ReadOptions::default() };
         Follower::new(self.engine.store().clone(), options, true, printer)
@@ -312,7 +313,8 @@ impl Attached<'_> {
     }
 
     fn stop_all(&self) -> engine::Result<Plan> {
-        let reporter = self.context.reporter("Stopping");
+        // Lines, not a block: containers still write between them.
+        let reporter = self.context.reporter_in_lines();
         let cancelled = AtomicBool::new(false);
         let execution =
             Execution { project: Some(self.project), progress: &reporter, cancelled: &cancelled, on_start: None };

@@ -72,7 +72,8 @@ impl Entry {
         }
         let finished = |status| matches!(status, EventStatus::Done | EventStatus::Error | EventStatus::Warning);
         match (finished(self.status), finished(event.status)) {
-            (true, false) => (self.begun, self.ended) = (now, None),
+            // Created, then starting: the time counts from the first of them.
+            (true, false) => self.ended = None,
             (false, true) => self.ended = Some(now),
             _ => {}
         }
