@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use crate::cli::{Context, Outcome};
-use crate::graph::render::Picture;
+use crate::graph::render::{self, Picture, State};
+use crate::model::project::Project;
 
 /// Draw the services and what they wait for
 #[derive(Debug, clap::Args)]
@@ -23,6 +24,18 @@ enum Format {
     Json,
 }
 
+/// How the services fare, when the project has containers and the caller may look.
+fn states(context: &Context, project: &Project) -> BTreeMap<String, State> {
+    if !rustix::process::geteuid().is_root() || !context.paths.root.exists() {
+        return BTreeMap::new();
+    }
+    let observed = context.engine().ok().and_then(|engine| engine.observe(&project.name, None).ok());
+    match observed {
+        Some(observed) if !observed.containers.is_empty() => render::states(project, &observed),
+        _ => BTreeMap::new(),
+    }
+}
+
 /// Prints the project's graph.
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let options = crate::compose::Options {
@@ -31,7 +44,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         ..context.compose_options()?
     };
     let loaded = context.load(&options)?;
-    let picture = Picture::of(&loaded.project, BTreeMap::new())?;
+    let picture = Picture::of(&loaded.project, states(context, &loaded.project))?;
     let mut out = context.output();
     match args.format {
         Format::Text => out.write_all(picture.text(context.terminal.stdout_colour).as_bytes())?,

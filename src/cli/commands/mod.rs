@@ -22,6 +22,7 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod scale;
 mod start;
 mod stop;
 mod tag;
@@ -48,6 +49,7 @@ Run:
   start       Start what exists
   stop        Stop
   restart     Restart
+  scale       Set the number of containers of services
   kill        Send a signal
   pause       Freeze processes
   unpause     Let frozen processes go on
@@ -145,6 +147,7 @@ verbs! {
     Rm(rm) "rm" root: true container: false;
     Rmi(rmi) "rmi" root: true container: false;
     Run(run) "run" root: true container: true;
+    Scale(scale) "scale" root: true container: false;
     Start(start) "start" root: true container: false;
     Stop(stop) "stop" root: true container: false;
     Tag(tag) "tag" root: true container: false;
