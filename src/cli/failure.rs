@@ -5,7 +5,9 @@
 
 use std::io;
 
+use super::signals::INTERRUPTED;
 use crate::base::error::Explain;
+use crate::engine;
 
 /// Why a verb did not succeed.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub enum Failure {
     Exit(u8),
     /// An error, to be shown with its causes, excerpts and hint.
     Error(Box<dyn Explain>),
+    /// Several errors, each shown as one.
+    Errors(Vec<Box<dyn Explain>>),
     /// The reader of our output went away (`wharf logs | head`): success.
     BrokenPipe,
 }
@@ -24,6 +28,19 @@ pub type Outcome = Result<u8, Failure>;
 impl<E: Explain + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::Error(Box::new(error))
+    }
+}
+
+impl Failure {
+    /// An error of the engine; one that holds several is taken apart.
+    pub fn of_engine(error: engine::Error) -> Self {
+        match error {
+            engine::Error::Interrupted => Self::Exit(INTERRUPTED),
+            engine::Error::Several { errors } => {
+                Self::Errors(errors.into_iter().map(|error| Box::new(error) as Box<dyn Explain>).collect())
+            }
+            error => error.into(),
+        }
     }
 }
 
@@ -195,12 +212,11 @@ impl Explain for Mistake {
 
 /// The name of `known` that `name` was probably meant to be.
 pub fn closest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
-    const SIMILARITY_MIN: f64 = 0.7;
     known
         .iter()
-        .map(|other| (strsim::jaro_winkler(name, other), other))
-        .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|other| (strsim::damerau_levenshtein(name, other), other))
+        .filter(|(distance, other)| *distance <= 1 + other.len() / 4 && *distance < other.len())
+        .min_by_key(|(distance, _)| *distance)
         .map(|(_, other)| other.as_str())
 }
 
@@ -225,6 +241,8 @@ mod tests {
     fn a_slip_of_the_finger_finds_the_name() {
         let known = ["web", "redis", "worker"].map(str::to_owned);
         assert_eq!(closest("reids", &known), Some("redis"));
+        assert_eq!(closest("wbe", &known), Some("web"));
+        assert_eq!(closest("a", &["b".to_owned()]), None);
         assert_eq!(closest("zzz", &known), None);
     }
 

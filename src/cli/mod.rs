@@ -33,6 +33,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::base::error::Explain;
+
 pub use arguments::{Arguments, Global};
 pub use context::Context;
 pub use failure::{Failure, Mistake, Outcome};
@@ -63,16 +65,25 @@ fn run(arguments: Arguments) -> ExitCode {
     let code = match outcome {
         Ok(code) | Err(Failure::Exit(code)) => code,
         Err(Failure::BrokenPipe) => 0,
-        Err(Failure::Error(error)) => {
-            let text = if context.reports_json() {
-                report::render_json(error.as_ref())
-            } else {
-                report::render(error.as_ref(), context.terminal.stderr_colour)
-            };
-            // Nobody reads our errors: the exit code still tells.
-            drop(std::io::stderr().lock().write_all(text.as_bytes()));
-            if is_container_verb { error.exit_code() } else { 1 }
-        }
+        Err(Failure::Error(error)) => end_with(&context, is_container_verb, &[error]),
+        Err(Failure::Errors(errors)) => end_with(&context, is_container_verb, &errors),
     };
     ExitCode::from(code)
+}
+
+/// Shows errors and returns the exit code for them.
+fn end_with(context: &Context, is_container_verb: bool, errors: &[Box<dyn Explain>]) -> u8 {
+    let text: String = errors
+        .iter()
+        .map(|error| match context.reports_json() {
+            true => report::render_json(error.as_ref()),
+            false => report::render(error.as_ref(), context.terminal.stderr_colour),
+        })
+        .collect();
+    // Nobody reads our errors: the exit code still tells.
+    drop(std::io::stderr().lock().write_all(text.as_bytes()));
+    match errors.first() {
+        Some(error) if is_container_verb => error.exit_code(),
+        _ => 1,
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::members::{InScope, Member};
 use super::progress::Reporter;
-use super::signals::{self, interruptible};
+use super::signals::interruptible;
 use super::{Context, Failure, Mistake, Outcome};
 use crate::compose::{Loaded, Options};
 use crate::engine::execute::Execution;
@@ -121,10 +121,7 @@ impl Context {
             verb(&Execution { project, progress: &reporter, cancelled, on_start: None })
         });
         reporter.finish();
-        match result? {
-            Err(engine::Error::Interrupted) => Err(Failure::Exit(signals::INTERRUPTED)),
-            result => Ok(result?),
-        }
+        result?.map_err(Failure::of_engine)
     }
 
     /// Like [`Context::perform`]; ends the verb early after `limit` and returns `None` then.

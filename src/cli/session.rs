@@ -241,7 +241,7 @@ impl Attached<'_> {
                     Ok(_) => self.follow_running(output)?,
                     Err(engine::Error::Interrupted) => {}
                     // What runs goes on in the background; the error is what the user must see.
-                    Err(error) => course.failure = Some(error.into()),
+                    Err(error) => course.failure = Some(Failure::of_engine(error)),
                 }
             }
             News::Stopped(result) => {
@@ -249,7 +249,7 @@ impl Attached<'_> {
                 if let Err(error) = result
                     && !course.killed
                 {
-                    course.failure = Some(error.into());
+                    course.failure = Some(Failure::of_engine(error));
                 }
             }
         }
