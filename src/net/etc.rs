@@ -155,3 +155,80 @@ impl ResolvConf {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::testing::spec;
+
+    fn endpoint(ipv4: [u8; 4], gateway: Option<[u8; 4]>) -> Endpoint {
+        Endpoint {
+            container: crate::base::id::ContainerId::random(),
+            network: crate::base::id::NetworkId::random(),
+            network_name: "front".into(),
+            names: vec!["web".into()],
+            interface: "eth0".into(),
+            ipv4: Some((ipv4.into(), 24)),
+            ipv6: None,
+            gateways: gateway.into_iter().map(IpAddr::from).collect(),
+            default_route: gateway.is_some(),
+            mac: String::new(),
+            host_link: String::new(),
+        }
+    }
+
+    #[test]
+    fn hosts_has_the_containers_own_names_and_the_wished_ones() {
+        let mut spec = spec("web", &[]);
+        spec.hostname = "box".into();
+        spec.domainname = Some("example.org".into());
+        spec.extra_hosts =
+            ["db:10.0.0.9", "six=[fd00::1]", "up:fd00::2", "host:host-gateway"].map(str::to_owned).into();
+        let endpoints = [endpoint([10, 1, 0, 2], Some([10, 1, 0, 1])), endpoint([10, 2, 0, 2], None)];
+        let files = etc_files(&spec, &endpoints).unwrap();
+        let lines: Vec<&str> = files.hosts.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "127.0.0.1\tlocalhost",
+                "::1\tlocalhost ip6-localhost ip6-loopback",
+                "ff02::1\tip6-allnodes",
+                "ff02::2\tip6-allrouters",
+                "10.0.0.9\tdb",
+                "fd00::1\tsix",
+                "fd00::2\tup",
+                "10.1.0.1\thost",
+                "10.1.0.2\tbox.example.org box",
+                "10.2.0.2\tbox.example.org box",
+            ]
+        );
+        for wrong in ["db", ":1.2.3.4", "db:x", "a b:1.2.3.4", "db:1.2.3.4\n5.6.7.8 bank"] {
+            spec.extra_hosts = vec![wrong.to_owned()];
+            assert!(etc_files(&spec, &endpoints).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn resolv_conf_names_the_supervisor_or_the_hosts_servers() {
+        let host = ResolvConf::parse(
+            "# made by hand\nnameserver 192.0.2.53 ; first\nnameserver fe80::1%eth0\nnameserver fd00::53\n\
+             domain old.example\nsearch corp.example lab.example\noptions edns0 trust-ad\n",
+        );
+        assert_eq!(host.servers.len(), 2);
+        let mut spec = spec("web", &[]);
+        assert_eq!(
+            resolv_conf(&spec, &host, true),
+            "nameserver 127.0.0.11\nsearch corp.example lab.example\noptions edns0 trust-ad ndots:0\n"
+        );
+        assert_eq!(
+            resolv_conf(&spec, &host, false),
+            "nameserver 192.0.2.53\nnameserver fd00::53\nsearch corp.example lab.example\noptions edns0 trust-ad\n"
+        );
+        spec.dns = vec!["9.9.9.9".into()];
+        spec.dns_search = vec![".".into()];
+        spec.dns_options = vec!["ndots:2".into()];
+        assert_eq!(resolv_conf(&spec, &host, true), "nameserver 127.0.0.11\noptions ndots:2\n");
+        assert_eq!(resolv_conf(&spec, &host, false), "nameserver 9.9.9.9\noptions ndots:2\n");
+        assert_eq!(ResolvConf::parse("nameserver\noptions\nsearch\nnonsense \0 x"), ResolvConf::default());
+    }
+}

@@ -19,8 +19,6 @@ pub(super) const REQUEST: u16 = 0x1;
 pub(super) const ACK: u16 = 0x4;
 /// `NLM_F_DUMP`.
 pub(super) const DUMP: u16 = 0x300;
-/// `NLM_F_REPLACE`.
-pub(super) const REPLACE: u16 = 0x100;
 /// `NLM_F_EXCL`.
 pub(super) const EXCLUSIVE: u16 = 0x200;
 /// `NLM_F_CREATE`.

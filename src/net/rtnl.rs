@@ -11,7 +11,7 @@ use rtnetlink::packet_route::address::{AddressFlags, AddressHeaderFlags, Address
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::{AddressMessageBuilder, LinkUnspec};
 
-use super::netlink::{self, ACK, Answer, CREATE, DUMP, EXCLUSIVE, REPLACE, REQUEST};
+use super::netlink::{self, ACK, Answer, CREATE, DUMP, EXCLUSIVE, REQUEST};
 use super::{Error, Result};
 
 /// `RTM_NEWLINK` (linux/rtnetlink.h).
@@ -32,8 +32,6 @@ pub(super) enum Existing {
     Refuse,
     /// It may be there already.
     Accept,
-    /// It takes the new values.
-    Replace,
     /// The message does not make objects.
     Change,
     /// Nor does this one, and a kernel without IPv6 may refuse it.
@@ -75,9 +73,7 @@ impl Socket {
         let mut outline = Vec::with_capacity(steps.len());
         for step in steps {
             let flags = match step.existing {
-                Existing::Refuse => CREATE | EXCLUSIVE,
-                Existing::Accept => CREATE | EXCLUSIVE,
-                Existing::Replace => CREATE | REPLACE,
+                Existing::Refuse | Existing::Accept => CREATE | EXCLUSIVE,
                 Existing::Change | Existing::ChangeIpv6 => 0,
             };
             outline.push((step.what, step.existing));

@@ -55,6 +55,15 @@ fn served(
     said
 }
 
+/// Makes sure that a client cannot reach a server that listens, and that it does listen.
+fn assert_closed(test: &TestHost, server: &TestContainer, client: Option<&OwnedFd>, to: IpAddr, port: u16, inner: u16) {
+    let thread = serve(test, &server.netns, inner);
+    let answer = ask(test, client, to, port);
+    assert!(answer.is_err(), "{to}:{port} says {answer:?}");
+    ask(test, None, server.ipv4(), inner).unwrap();
+    thread.join().unwrap();
+}
+
 #[test]
 fn containers_of_a_network_reach_each_other_and_the_world() {
     on_a_host(|test| {
@@ -72,7 +81,7 @@ fn containers_of_a_network_reach_each_other_and_the_world() {
         // The world cannot get in without a published port.
         let route = format!("ip route add 10.213.0.0/16 via {HOST}");
         test.inside(&test.world, || sh(&route));
-        assert!(ask(test, Some(&test.world), two.ipv4(), 80).is_err());
+        assert_closed(test, &two, Some(&test.world), two.ipv4(), 80, 80);
     });
 }
 
@@ -94,7 +103,7 @@ fn a_published_port_is_reachable_from_everywhere() {
         assert_eq!(from(Some(&web.netns), HOST), gateway.to_string(), "hairpin to itself");
         assert_eq!(from(Some(&stranger.netns), HOST), stranger.ipv4().to_string(), "from another network");
         // Another network cannot reach it directly.
-        assert!(ask(test, Some(&stranger.netns), web.ipv4(), 80).is_err());
+        assert_closed(test, &web, Some(&stranger.netns), web.ipv4(), 80, 80);
         // The port is taken, for us and for others.
         let error = port::publish(&test.host, &[binding(None, Some(8080), 81)], &peer.endpoints).unwrap_err();
         let comm = std::fs::read_to_string("/proc/self/comm").unwrap();
@@ -106,11 +115,8 @@ fn a_published_port_is_reachable_from_everywhere() {
         assert!(TcpListener::bind("0.0.0.0:8080").is_err());
         port::unpublish(&test.host, &publication.ports, &web.endpoints).unwrap();
         drop(publication);
-        assert!(ask(test, None, address("127.0.0.1"), 8080).is_err());
-        let thread = serve(test, &web.netns, 80);
-        assert!(ask(test, Some(&test.world), address(HOST), 8080).is_err());
-        assert_eq!(ask(test, None, web.ipv4(), 80).unwrap(), gateway.to_string());
-        thread.join().unwrap();
+        assert_closed(test, &web, None, address("127.0.0.1"), 8080, 80);
+        assert_closed(test, &web, Some(&test.world), address(HOST), 8080, 80);
     });
 }
 
@@ -122,8 +128,8 @@ fn a_port_on_one_address_is_on_no_other() {
         let wished = [binding(Some("127.0.0.1"), Some(8080), 80), binding(None, None, 81)];
         let publication = port::publish(&test.host, &wished, &web.endpoints).unwrap();
         assert_eq!(served(test, &web, None, address("127.0.0.1"), 8080, 80), front.subnets[0].gateway.to_string());
-        assert!(ask(test, None, address(HOST), 8080).is_err());
-        assert!(ask(test, Some(&test.world), address(HOST), 8080).is_err());
+        assert_closed(test, &web, None, address(HOST), 8080, 80);
+        assert_closed(test, &web, Some(&test.world), address(HOST), 8080, 80);
         // 127.0.0.1 of the host must not be reachable from its neighbours (CVE-2020-8558's kind).
         test.inside(&test.world, || {
             sh(&format!("sysctl -qw net.ipv4.conf.world0.route_localnet=1; ip route add 127.1.1.0/24 via {HOST}"));
@@ -131,7 +137,7 @@ fn a_port_on_one_address_is_on_no_other() {
         let free = publication.ports[1].host_port;
         assert!(free > 1024);
         assert_eq!(served(test, &web, Some(&test.world), address(HOST), free, 81), WORLD);
-        assert!(ask(test, Some(&test.world), address("127.1.1.1"), free).is_err());
+        assert_closed(test, &web, Some(&test.world), address("127.1.1.1"), free, 81);
     });
 }
 
@@ -143,8 +149,7 @@ fn networks_are_isolated_and_internal_ones_closed() {
         let a = test.container("a", &[&front]);
         let b = test.container("b", &[&back]);
         let (secret, friend) = (test.container("secret", &[&hidden]), test.container("friend", &[&hidden, &front]));
-        let _listening = serve(test, &b.netns, 80);
-        assert!(ask(test, Some(&a.netns), b.ipv4(), 80).is_err());
+        assert_closed(test, &b, Some(&a.netns), b.ipv4(), 80, 80);
         assert_eq!(served(test, &secret, Some(&friend.netns), secret.ipv4(), 80, 80), friend.ipv4().to_string());
         assert!(ask(test, Some(&secret.netns), address(WORLD), 9000).is_err());
         // Even with a route of its own it does not get out.

@@ -246,5 +246,5 @@ fn refuse(clients: BorrowedFd<'_>, query: &[u8], question: &Question, client: So
 
 /// Sends an answer. A client that does not take it will ask again.
 pub(super) fn send_to(socket: BorrowedFd<'_>, answer: &[u8], client: SocketAddr) {
-    drop(rustix::net::sendto(socket, answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL, &client));
+    let _ = rustix::net::sendto(socket, answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL, &client);
 }

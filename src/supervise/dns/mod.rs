@@ -210,7 +210,7 @@ impl Server {
         let epoll = &self.epoll;
         let watch = |socket: BorrowedFd<'_>, place: usize| {
             // Without it the answer is not seen and the client hears of a failure in time.
-            drop(epoll::add(epoll, socket, EventData::new_u64(FORWARD | place as u64), EventFlags::IN));
+            let _ = epoll::add(epoll, socket, EventData::new_u64(FORWARD | place as u64), EventFlags::IN);
         };
         let mut tools = Tools { servers: &mut self.desk.servers, clients: self.udp.as_fd(), watch: &watch };
         work(&mut self.forwarder, &mut tools);
@@ -282,12 +282,12 @@ impl stream::Host for StreamHost<'_> {
         let data = EventData::new_u64(STREAM | place as u64);
         // A socket that is not watched is closed when its time is over.
         if epoll::add(self.epoll, socket, data, events) == Err(Errno::EXIST) && is_server {
-            drop(epoll::modify(self.epoll, socket, data, events));
+            let _ = epoll::modify(self.epoll, socket, data, events);
         }
     }
 
     fn rewatch(&self, socket: BorrowedFd<'_>, place: usize, events: EventFlags) {
-        drop(epoll::modify(self.epoll, socket, EventData::new_u64(STREAM | place as u64), events));
+        let _ = epoll::modify(self.epoll, socket, EventData::new_u64(STREAM | place as u64), events);
     }
 }
 
