@@ -66,6 +66,7 @@ pub fn connect(
         for (plan, endpoint) in plans.iter().zip(&endpoints) {
             linked += 1;
             make_link(host, plan.network, endpoint, netns, &mut inside)?;
+            lease::settle(host, &endpoint.network, &addresses(endpoint))?;
         }
         Ok(())
     })();

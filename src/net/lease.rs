@@ -4,15 +4,15 @@
 //! A free address is looked for from a place that the container's name gives: `web-1` gets the same address each
 //! time, as long as nobody else has it, and an address that was just given back is seldom given to another.
 //!
-//! A file says which container has the address and over which link. When the link is gone, and the file is not
-//! just being made, the holder is dead and the next one takes the address over.
+//! A file says which container has the address and over which link. When the link is gone, and was not just about to
+//! be made (the file's date tells), the holder is dead and the next one takes the address over.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::subnet::Range;
 use super::{Error, Host, Result};
@@ -70,6 +70,17 @@ pub(super) fn take(
         }
     }
     Err(Error::NoFreeAddress { network: network.name.clone(), subnet: range.to_string() })
+}
+
+/// Notes that the link of a lease exists: from now on the lease is alive as long as the link.
+pub(super) fn settle(host: &Host, network: &NetworkId, addresses: &[IpAddr]) -> Result<()> {
+    let folder = folder(host, network);
+    for address in addresses {
+        let path = folder.join(address.to_string());
+        let file = fs::File::open(&path).context("open", &path)?;
+        file.set_modified(SystemTime::UNIX_EPOCH).context("date", &path)?;
+    }
+    Ok(())
 }
 
 /// Gives back all addresses that the container has in the network.

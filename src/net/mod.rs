@@ -21,6 +21,7 @@
 //!
 //! It does not answer DNS queries (`supervise::dns` does) and does not decide who may be in which network.
 
+mod conntrack;
 pub mod endpoint;
 mod error;
 pub mod etc;

@@ -60,8 +60,8 @@ pub fn ensure(host: &Host, contents: impl FnOnce() -> Contents) -> Result<()> {
         for part in wanted.chunks(BATCH_ELEMENTS) {
             add(host, part)?;
         }
-        forward_packets()?;
     }
+    forward_packets()?;
     foreign::make_room(host)
 }
 

@@ -38,7 +38,18 @@ const SUBSYSTEM: u16 = 10 << 8;
 /// Appends netlink attributes to a buffer.
 pub(super) struct Attributes<'a>(&'a mut Vec<u8>);
 
-impl Attributes<'_> {
+impl<'a> Attributes<'a> {
+    /// Appends to a message that was begun.
+    pub(super) fn of(buffer: &'a mut Vec<u8>) -> Self {
+        Self(buffer)
+    }
+
+    /// Attributes that are written already.
+    pub(super) fn raw(&mut self, attributes: &[u8]) {
+        self.0.extend_from_slice(attributes);
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+    }
+
     /// Any bytes.
     pub(super) fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Self {
         let length = (value.len() + 4) as u16;
@@ -76,7 +87,7 @@ impl Attributes<'_> {
 }
 
 /// Begins a message in `buffer` and returns where it begins; [`finish`] writes its length.
-fn begin(buffer: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, family: u8, resource: u16) -> usize {
+pub(super) fn begin(buffer: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, family: u8, resource: u16) -> usize {
     let start = buffer.len();
     buffer.extend_from_slice(&[0; 4]);
     buffer.extend_from_slice(&kind.to_ne_bytes());
@@ -89,7 +100,7 @@ fn begin(buffer: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, family: u8,
     start
 }
 
-fn finish(buffer: &mut [u8], start: usize) {
+pub(super) fn finish(buffer: &mut [u8], start: usize) {
     let length = (buffer.len() - start) as u32;
     buffer[start..start + 4].copy_from_slice(&length.to_ne_bytes());
 }

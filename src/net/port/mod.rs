@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 use super::firewall::{self, elements};
-use super::{Error, Host, Result};
+use super::{Error, Host, Result, conntrack};
 use crate::model::container::{PortBinding, Protocol, PublishedPort};
 use crate::model::network::Endpoint;
 
@@ -62,7 +62,14 @@ pub fn publish(host: &Host, wished: &[PortBinding], endpoints: &[Endpoint]) -> R
             return Err(error);
         }
     }
+    forget_udp(&publication.ports)?;
     Ok(publication)
+}
+
+/// Packets of UDP connections that began before must take the new way.
+fn forget_udp(ports: &[PublishedPort]) -> Result<()> {
+    let mut udp = ports.iter().filter(|port| port.protocol == Protocol::Udp);
+    udp.try_for_each(|port| conntrack::forget_udp(port.host_ip, port.host_port))
 }
 
 /// Reserves ports again that are published already: for a supervisor that takes over from a dead one.
@@ -82,7 +89,8 @@ pub fn reserve_again(published: &[PublishedPort]) -> Result<Vec<OwnedFd>> {
 /// already is fine, and what another container has taken meanwhile stays.
 pub fn unpublish(host: &Host, published: &[PublishedPort], endpoints: &[Endpoint]) -> Result<()> {
     let unwanted: Vec<_> = published.iter().flat_map(|port| elements::of_port(port, endpoints)).collect();
-    firewall::delete(host, &unwanted)
+    firewall::delete(host, &unwanted)?;
+    forget_udp(published)
 }
 
 /// The host addresses of a wish: every one of the container's families, or the one that was named.
