@@ -223,6 +223,8 @@ impl Error {
                     | Self::RateLimited { .. }
                     | Self::Refused { .. }
                     | Self::BadAnswer { .. }
+                    | Self::WrongContent { .. }
+                    | Self::Document { .. }
             )
     }
 }

@@ -70,7 +70,7 @@ pub(super) fn pull_patiently(
     }
     store.sweep_leftovers()?;
     let config = config.map_or_else(Config::read, Ok)?;
-    let platform = platform.unwrap_or_else(Platform::host);
+    let wish = Wish { must_suit: platform.is_some(), platform: platform.unwrap_or_else(Platform::host) };
     let resource = format!("Image {reference}");
     progress.working(&resource, "Pulling");
     let clients = Client::for_reference(reference, &config, timing)?;
@@ -81,7 +81,7 @@ pub(super) fn pull_patiently(
                 .enable_all()
                 .build()
                 .map_err(|source| Error::Thread { source })?;
-            runtime.block_on(pull_from_first(store, clients, reference, &platform, &resource, progress))
+            runtime.block_on(pull_from_first(store, clients, reference, &wish, &resource, progress))
         };
         let handle = thread.spawn_scoped(scope, work).map_err(|source| Error::Thread { source })?;
         let ended = || Error::Thread { source: std::io::Error::other("a thread ended without a result") };
@@ -89,6 +89,13 @@ pub(super) fn pull_patiently(
         progress.done(&resource, "Pulled");
         Ok(image)
     })
+}
+
+/// The platform to look for.
+struct Wish {
+    platform: Platform,
+    /// Whether the user named it.
+    must_suit: bool,
 }
 
 fn suits(wanted: &Platform, config: &ImageConfig) -> bool {
@@ -101,13 +108,13 @@ async fn pull_from_first(
     store: &Store,
     clients: Vec<Client>,
     reference: &Reference,
-    platform: &Platform,
+    wish: &Wish,
     resource: &str,
     progress: &dyn Progress,
 ) -> Result<Image> {
     let last = clients.len().saturating_sub(1);
     for (number, client) in clients.iter().enumerate() {
-        match pull_from(store, client, reference, platform, resource, progress).await {
+        match pull_from(store, client, reference, wish, resource, progress).await {
             Err(error) if number < last && error.is_of_the_endpoint() => {}
             other => return other,
         }
@@ -119,7 +126,7 @@ async fn pull_from(
     store: &Store,
     client: &Client,
     reference: &Reference,
-    platform: &Platform,
+    wish: &Wish,
     resource: &str,
     progress: &dyn Progress,
 ) -> Result<Image> {
@@ -127,7 +134,7 @@ async fn pull_from(
     let (fetched_digest, content) = match manifest::parse(&top.content)? {
         manifest::Document::Manifest(_) => (top.digest.clone(), top.content.clone()),
         manifest::Document::Index(index) => {
-            let digest = manifest::digest_of(manifest::choose(&index, platform)?)?;
+            let digest = manifest::digest_of(manifest::choose(&index, &wish.platform)?)?;
             let fetched = client.manifest(reference, digest.as_str()).await?;
             (fetched.digest, fetched.content)
         }
@@ -143,7 +150,7 @@ async fn pull_from(
     };
     let config: ImageConfig =
         serde_json::from_slice(&config_content).map_err(|source| Error::Document { what: "config".into(), source })?;
-    check_platform(&config, platform)?;
+    check_platform(&config, wish, resource, progress)?;
     let wanted = wanted_layers(&found, &config)?;
     let arrived = fetch_layers(client, store, &wanted, resource, progress).await?;
     let layers = publish(store, &wanted, arrived)?;
@@ -162,13 +169,18 @@ async fn pull_from(
     Ok(image)
 }
 
-/// A manifest without an index says nothing of its platform; the config does.
-fn check_platform(config: &ImageConfig, platform: &Platform) -> Result<()> {
-    if config.architecture.is_empty() || suits(platform, config) {
+/// A manifest without an index says nothing of its platform; the config does. Unless the user named a platform
+/// another one is only worth a warning, as in Docker: it may run under an emulator.
+fn check_platform(config: &ImageConfig, wish: &Wish, resource: &str, progress: &dyn Progress) -> Result<()> {
+    if config.architecture.is_empty() || suits(&wish.platform, config) {
         return Ok(());
     }
     let offered = Platform::normal(&config.os, &config.architecture, config.variant.as_deref()).to_string();
-    Err(Error::NoPlatform { wanted: platform.to_string(), offered: vec![offered] })
+    if wish.must_suit {
+        return Err(Error::NoPlatform { wanted: wish.platform.to_string(), offered: vec![offered] });
+    }
+    progress.warning(resource, &format!("the image is for {offered}, this host is {}", wish.platform));
+    Ok(())
 }
 
 fn wanted_layers(found: &oci_spec::image::ImageManifest, config: &ImageConfig) -> Result<Vec<Wanted>> {

@@ -11,7 +11,7 @@ use super::registry::{Config, Timing};
 use super::unpack_tests::Archive;
 use super::*;
 use crate::base::id::Digest;
-use crate::model::event::Silent;
+use crate::model::event::{Event, EventStatus, Progress, Silent};
 use crate::model::image::{Image, ImageConfig};
 use crate::model::reference::Reference;
 use crate::store::Store;
@@ -135,10 +135,14 @@ pub(super) struct Registry {
 
 impl Registry {
     pub(super) fn start() -> Self {
-        let folder = Folder::new();
+        Self::start_with(Folder::new(), "")
+    }
+
+    /// With further lines for the section `http` of its settings.
+    fn start_with(folder: Folder, settings: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n",
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n{settings}",
             folder.path().join("data").display()
         );
         let path = folder.path().join("config.yml");
@@ -246,6 +250,8 @@ fn an_image_comes_from_a_real_registry() {
     let pinned = format!("127.0.0.1:{}/shop/web@{}", registry.port, Digest::of(&pushed.manifest));
     assert_eq!(pull_here(&store, &pinned.parse().unwrap()).unwrap(), image);
     assert_eq!(store.images().references(&image.id).unwrap().len(), 2);
+    let by_name: Reference = format!("localhost:{}/shop/web:1", registry.port).parse().unwrap();
+    assert_eq!(pull_here(&store, &by_name).unwrap(), image);
     // Without the registry, and without asking it.
     drop(registry);
     let missing = PullOptions::default();
@@ -295,6 +301,71 @@ fn an_index_gives_the_image_of_the_platform() {
     assert!(matches!(error, Error::UnknownImage { .. }), "{error}");
     let error = pull_here(&store, &registry.reference("nobody/nothing")).unwrap_err();
     assert!(matches!(error, Error::UnknownImage { .. }), "{error}");
+}
+
+#[test]
+fn https_needs_a_certificate_that_is_trusted() {
+    let folder = Folder::new();
+    let (key, certificate) = (folder.path().join("key.pem"), folder.path().join("ca.pem"));
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let settings = format!("  tls:\n    certificate: {}\n    key: {}\n", certificate.display(), key.display());
+    let registry = Registry::start_with(folder, &settings);
+    let trusting = |ca: &str| -> Config {
+        serde_json::from_str(&format!(r#"{{"127.0.0.1:{}": {{"ca": "{ca}"}}}}"#, registry.port)).unwrap()
+    };
+    let folder = Folder::new();
+    let store = folder.store();
+    let pulled = |config| {
+        let patient = Timing { stall: Duration::from_secs(20), ..impatient() };
+        pull_patiently(&store, &registry.reference("app"), &always(), &Silent, patient, Some(config)).unwrap_err()
+    };
+    // The registry answers over TLS that it has no such image.
+    let error = pulled(trusting(&certificate.display().to_string()));
+    assert!(matches!(error, Error::UnknownImage { .. }), "{error:?}");
+    // The system's certificates know nothing of this one.
+    let error = pulled(trusting("/etc/ssl/certs/ca-certificates.crt"));
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    let error = pulled(trusting("/etc/passwd"));
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+}
+
+#[test]
+fn an_image_of_another_platform_is_pulled_with_a_warning_unless_one_was_named() {
+    let server = Hostile::start();
+    let platform = Platform::parse("linux/s390x").unwrap();
+    server.serve("app", &Pushed::of_platform(&[(layer(1, 10), "gzip")], &platform));
+    let folder = Folder::new();
+    let store = folder.store();
+    let events = Recorder::default();
+    let reference = server.reference("app");
+    let named = PullOptions { platform: Some("linux/amd64".into()), ..always() };
+    let error = pull_patiently(&store, &reference, &named, &events, impatient(), Some(Config::default())).unwrap_err();
+    assert!(matches!(error, Error::NoPlatform { .. }), "{error}");
+    pull_patiently(&store, &reference, &always(), &events, impatient(), Some(Config::default())).unwrap();
+    let events = events.0.into_inner().unwrap();
+    let warning = events.iter().find(|event| event.status == EventStatus::Warning).unwrap();
+    assert!(warning.text.starts_with("the image is for linux/s390x"), "{}", warning.text);
+    let last = events.last().unwrap();
+    assert_eq!((last.status, last.text.as_str()), (EventStatus::Done, "Pulled"));
+    assert!(events.iter().any(|event| event.parent.as_ref() == Some(&last.resource) && event.text == "Pull complete"));
+}
+
+/// Keeps all events.
+#[derive(Default)]
+struct Recorder(Mutex<Vec<Event>>);
+
+impl Progress for Recorder {
+    fn report(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
 }
 
 #[test]
@@ -615,6 +686,17 @@ fn without_a_login_the_error_says_so() {
     });
     let error = pull_here(&folder.store(), &server.reference("app")).unwrap_err();
     assert!(matches!(&error, Error::Unauthorized { reason, .. } if reason == "it needs a login"), "{error}");
+    server.state.lock().unwrap().rules.clear();
+    let port = server.port;
+    server.rule(move |request, _| {
+        if request.path.starts_with("/token?") {
+            return Some(ok(br#"{"access_token": "anonymous"}"#.to_vec()));
+        }
+        let challenge = format!(r#"Bearer realm="http://127.0.0.1:{port}/token""#);
+        Some(Reply { status: 401, headers: vec![("WWW-Authenticate", challenge)], ..Reply::default() })
+    });
+    let error = pull_here(&folder.store(), &server.reference("app")).unwrap_err();
+    assert!(error.to_string().ends_with("it does not exist or needs a login"), "{error}");
 }
 
 #[test]

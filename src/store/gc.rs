@@ -117,6 +117,13 @@ impl Store {
         for id in containers.ids()? {
             self.sweep_temporary_files(&containers.folder(&id))?;
         }
+        let locks = self.root("lock/d");
+        for name in super::entries(&locks)? {
+            // Who is about to take it notices that the file is gone, see `Lock`.
+            if !Lock::is_held(&locks.join(&name))? {
+                fs::remove_file(&locks.join(name))?;
+            }
+        }
         let _nobody_publishes = self.lock_collect()?;
         let layers = self.layers();
         for diff_id in layers.list()? {

@@ -228,11 +228,15 @@ impl Client {
         let Some(challenge) = challenge else {
             return Err(self.unauthorized("it asks for a kind of login that is not supported"));
         };
-        let value = self.answer(challenge).await?;
+        let (value, is_anonymous) = self.answer(challenge).await?;
         self.authorization.lock().await.insert(origin(&self.endpoint.base), value);
         let response = self.follow(url, headers).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            return Err(self.unauthorized("it did not accept the credentials"));
+            return Err(self.unauthorized(if is_anonymous {
+                "it does not exist or needs a login"
+            } else {
+                "the login is not accepted"
+            }));
         }
         Ok(response)
     }
@@ -267,17 +271,18 @@ impl Client {
         }
     }
 
-    /// What to send in answer to a challenge.
-    async fn answer(&self, challenge: Challenge) -> Result<HeaderValue> {
+    /// What to send in answer to a challenge, and whether that says nothing of who asks.
+    async fn answer(&self, challenge: Challenge) -> Result<(HeaderValue, bool)> {
         let known = credentials(&self.endpoint.credentials).map_err(|reason| self.unauthorized(&reason))?;
         match challenge {
             Challenge::Basic => match known {
-                Some(Credentials::Password(user, password)) => secret(&basic(&user, &password)),
+                Some(Credentials::Password(user, password)) => Ok((secret(&basic(&user, &password))?, false)),
                 _ => Err(self.unauthorized("it needs a login")),
             },
             Challenge::Bearer { realm, service, scope } => {
+                let is_anonymous = known.is_none();
                 let token = self.token(&realm, service.as_deref(), scope.as_deref(), known).await?;
-                secret(&format!("Bearer {token}"))
+                Ok((secret(&format!("Bearer {token}"))?, is_anonymous))
             }
         }
     }
@@ -318,7 +323,7 @@ impl Client {
         match response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 return Err(self.unauthorized(if known.is_some() {
-                    "the token server did not accept the credentials"
+                    "the login is not accepted"
                 } else {
                     "it needs a login"
                 }));

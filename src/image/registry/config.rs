@@ -126,8 +126,10 @@ fn is_loopback(host: &str) -> bool {
 /// The certificates in a PEM file.
 pub(super) fn read_certificates(path: &Path) -> Result<Vec<reqwest::Certificate>> {
     let content = fs::read_limited(path, FILE_BYTES_MAX)?;
-    reqwest::Certificate::from_pem_bundle(&content)
-        .map_err(|_| Error::Unsupported { what: format!("{} is not a PEM file of certificates", path.display()) })
+    match reqwest::Certificate::from_pem_bundle(&content) {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(Error::Unsupported { what: format!("{} is not a PEM file of certificates", path.display()) }),
+    }
 }
 
 #[cfg(test)]
