@@ -13,7 +13,12 @@ impl Engine {
     /// Errors: the name is taken, a bind source is missing, no command. Nothing is left behind then.
     pub fn create(&self, request: Request, image: &Image) -> Result<ContainerId> {
         let wants_name = request.name.is_none();
-        let spec = request.into_spec(image, jiff::Timestamp::now())?;
+        let named_host = request.hostname.is_some();
+        let mut spec = request.into_spec(image, jiff::Timestamp::now())?;
+        if let (NetworkMode::Container { id }, false) = (&spec.network, named_host) {
+            // Who shares a network shares /etc/hosts, and that knows the other's name.
+            spec.hostname = self.store.containers().spec(id)?.hostname;
+        }
         self.check_networks(&spec)?;
         self.check_binds(&spec)?;
         let volumes = self.create_volumes(&spec)?;

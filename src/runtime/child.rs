@@ -179,10 +179,14 @@ fn build_root(plan: &LaunchPlan) -> Outcome<Handles> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change(c"/", private).at(Stage::Propagation, 0)?;
     let host = open_path(c"/").at(Stage::Root, 0)?;
-    let staging = stage_files(plan, host.as_fd())?;
+    // What must be attached somewhere for a moment goes to a side of the host's tree, never onto its root: there
+    // it would lie between the old root and the new one, and taking off the topmost mount after pivot_root would
+    // leave the old root behind, one `..` away.
+    let aside = open_path(c"/proc").at(Stage::Root, 0)?;
+    let staging = stage_files(plan, aside.as_fd())?;
     for (index, step) in plan.mounts.iter().enumerate() {
         if let MountAction::Attach { mount, subpath: Some(subpath), .. } = &step.action {
-            narrow(mount.as_fd(), subpath, host.as_fd()).at(Stage::Mount, index)?;
+            narrow(mount.as_fd(), subpath, aside.as_fd()).at(Stage::Mount, index)?;
         }
     }
     mount::attach(plan.root.as_fd(), host.as_fd()).at(Stage::Root, 0)?;
@@ -222,11 +226,11 @@ fn borrow_shared_memory(namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 
 /// Makes the descriptor of a detached mount one of a path inside it.
 ///
-/// Kernels before 6.15 copy only mounts of their own namespace: it is attached below the host's root, which goes
-/// away with pivot_root.
-fn narrow(whole: BorrowedFd<'_>, subpath: &CStr, host: BorrowedFd<'_>) -> Result<(), Errno> {
+/// Kernels before 6.15 copy only mounts of their own namespace: it is attached in the host's tree (`aside`), which
+/// goes away with pivot_root.
+fn narrow(whole: BorrowedFd<'_>, subpath: &CStr, aside: BorrowedFd<'_>) -> Result<(), Errno> {
     use std::os::fd::AsRawFd;
-    mount::attach(whole, host)?;
+    mount::attach(whole, aside)?;
     let place = open_beneath(whole, subpath, OFlags::PATH, Mode::empty())?;
     let copy = mount::clone_tree(place.as_fd(), c"", false)?;
     process::duplicate_to(copy.as_fd(), whole.as_raw_fd(), true)
@@ -336,9 +340,9 @@ fn make_node(root: BorrowedFd<'_>, node: &super::plan::Node) -> Result<(), Errno
     rustix::fs::chownat(&place, node.name.as_c_str(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
 }
 
-/// Writes configs and secrets onto a file system of their own. It hangs below the host's root, which goes away with
+/// Writes configs and secrets onto a file system of their own. It hangs in the host's tree, which goes away with
 /// pivot_root; the files bound into the container keep it alive.
-fn stage_files(plan: &LaunchPlan, host: BorrowedFd<'_>) -> Outcome<Option<OwnedFd>> {
+fn stage_files(plan: &LaunchPlan, aside: BorrowedFd<'_>) -> Outcome<Option<OwnedFd>> {
     if plan.files.is_empty() {
         return Ok(None);
     }
@@ -352,7 +356,7 @@ fn stage_files(plan: &LaunchPlan, host: BorrowedFd<'_>) -> Outcome<Option<OwnedF
     for (index, step) in plan.files.iter().enumerate() {
         write_file(staging.as_fd(), step).at(Stage::File, index)?;
     }
-    mount::attach(staging.as_fd(), host).at(Stage::Staging, 0)?;
+    mount::attach(staging.as_fd(), aside).at(Stage::Staging, 0)?;
     Ok(Some(staging))
 }
 
@@ -390,7 +394,18 @@ fn pivot(root: BorrowedFd<'_>) -> Result<(), Errno> {
     // The old root is stacked on the new one and taken off again: no folder is needed for it.
     rustix::process::pivot_root(c".", c".")?;
     rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
-    rustix::process::chdir(c"/")
+    rustix::process::chdir(c"/")?;
+    // Nothing may lie on the new root: `..` of the root, and whoever enters the namespace later, would get there.
+    if is_same_mount(c"/", c"/..")? { Ok(()) } else { Err(Errno::XDEV) }
+}
+
+/// Whether two paths end on one folder of one mount, compared by what lies on top there.
+fn is_same_mount(first: &CStr, second: &CStr) -> Result<bool, Errno> {
+    let look = |path: &CStr| {
+        rustix::fs::statx(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW, rustix::fs::StatxFlags::BASIC_STATS)
+            .map(|found| (found.stx_dev_major, found.stx_dev_minor, found.stx_ino))
+    };
+    Ok(look(first)? == look(second)?)
 }
 
 /// Opens a path of /proc or /sys without following any link.

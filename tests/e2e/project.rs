@@ -172,6 +172,14 @@ configs: {{greeting: {{content: hello}}}}
     world.ok(&["up", "-d"]);
     assert_eq!(world.ok(&["exec", "app", "stat", "-c", "%u %a", "/run/secrets/token"]), "1000 400");
     assert_eq!(world.ok(&["exec", "app", "cat", "/run/secrets/token", "/etc/greeting"]), "s3crethello");
+    // The files' own file system must not keep the host's root in reach.
+    assert_eq!(world.ok(&["exec", "app", "ls", "/.."]), world.ok(&["exec", "app", "ls", "/"]));
+    assert!(
+        !world
+            .ok(&["exec", "app", "cat", "/proc/1/mountinfo"])
+            .lines()
+            .any(|line| line.contains(" - ext4 ") && line.split(' ').nth(4) == Some("/"))
+    );
     world.write("token.txt", "other");
     world.ok(&["up", "-d"]);
     assert_eq!(world.ok(&["exec", "app", "cat", "/run/secrets/token"]), "other");

@@ -9,7 +9,7 @@ fn exit_codes_are_dockers() {
     let world = World::new();
     world.wharf(&["run", "--rm", "busybox", "true"]).expect(0);
     world.wharf(&["run", "--rm", "busybox", "sh", "-c", "exit 42"]).expect(42);
-    world.wharf(&["run", "--rm", "busybox", "sh", "-c", "kill -9 $$"]).expect(137);
+    world.wharf(&["run", "--rm", "--init", "busybox", "sh", "-c", "kill -9 $$"]).expect(137);
     let missing = world.wharf(&["run", "--rm", "busybox", "no-such-program"]).expect(127);
     assert!(missing.stderr.contains("no-such-program"), "{}", missing.stderr);
     world.wharf(&["run", "--rm", "busybox", "/etc"]).expect(126);
