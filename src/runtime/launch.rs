@@ -9,7 +9,7 @@ use super::child::{self, Ends};
 use super::plan::{Channels, EntryPlan, FileStep, LaunchPlan, Names, SystemPath};
 use super::process::{self as process_plan, OpenStdio};
 use super::user::{self, User};
-use super::{Cgroup, Error, Prepared, defaults, mounts, running};
+use super::{Cgroup, Error, Prepared, defaults, layers, mounts, running};
 use crate::model::container::{ContainerSpec, InlineFile, NamespaceMode, ProcessIdentity};
 use crate::sys::process;
 
@@ -219,7 +219,7 @@ fn make_plan(launch: &Launch<'_>) -> Result<(LaunchPlan, Names, Option<OwnedFd>)
     if !spec.uid_maps.is_empty() || !spec.gid_maps.is_empty() {
         return Err(Error::Unsupported { feature: "a user namespace (uid_maps, gid_maps)" });
     }
-    let root = mounts::layers(&launch.root, "/")?;
+    let root = layers::layers(&launch.root, "/")?;
     let mounts = mounts::plan(launch)?;
     let user = resolve_user(launch, &root)?;
     let opened = open_stdio(&launch.stdio, mounts.terminals.as_ref())?;

@@ -29,6 +29,7 @@ mod error;
 mod exec;
 mod init;
 mod launch;
+mod layers;
 mod mounts;
 mod plan;
 mod process;

@@ -7,7 +7,7 @@
 //! Source: fsopen(2), open_tree(2), mount_setattr(2); the list of mounts and their options is Docker's.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -15,13 +15,12 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use super::launch::{Launch, ResolvedMount, ResolvedSource, RootFs};
+use super::layers::layers;
 use super::plan::{MountAction, MountStep, NewMount};
 use super::{Error, root};
 use crate::model::container::NamespaceMode;
 use crate::sys::mount::{self, MountAttributes, NODEV, NOEXEC, NOSUID, RDONLY, STRICTATIME};
 
-/// OVL_MAX_STACK of `fs/overlayfs/params.h`.
-const LAYERS_MAX: usize = 500;
 const SECURE: u64 = NOSUID | NODEV | NOEXEC;
 
 /// The steps of a container's mounts with their names.
@@ -174,7 +173,7 @@ fn terminals(mounts: &mut Mounts) -> Result<(), Error> {
     mounts.attach(target, "devpts".into(), Source { mount: made, is_folder: true })
 }
 
-fn finish(context: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd, Errno> {
+pub(super) fn finish(context: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd, Errno> {
     rustix::mount::fsconfig_create(context)?;
     let attributes = MountAttrFlags::from_bits_retain(attributes as u32);
     rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
@@ -285,7 +284,7 @@ fn is_folder(place: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory)
 }
 
-fn mount_error(what: &str, target: &str, errno: Errno) -> Error {
+pub(super) fn mount_error(what: &str, target: &str, errno: Errno) -> Error {
     Error::Mount { what: what.to_owned(), target: target.to_owned(), source: errno.into() }
 }
 
@@ -370,87 +369,4 @@ fn apply_flag(attributes: u64, flag: &str) -> Option<u64> {
         "defaults" | "private" | "rprivate" => attributes,
         _ => return None,
     })
-}
-
-/// Mounts a stack of layers, detached.
-///
-/// Errors: the kernel's own words where it has any.
-pub(super) fn layers(stack: &RootFs, target: &str) -> Result<OwnedFd, Error> {
-    let source = |path: &Path| {
-        root::open_root(path).map_err(|errno| Error::MountSource {
-            path: path.to_owned(),
-            target: target.to_owned(),
-            source: errno.into(),
-        })
-    };
-    let lowers = stack.lowers.iter().map(|path| source(path)).collect::<Result<Vec<_>, _>>()?;
-    if lowers.len() > LAYERS_MAX {
-        return Err(mount_error(&format!("{} layers (at most {LAYERS_MAX})", lowers.len()), target, Errno::INVAL));
-    }
-    let single = match (lowers.as_slice(), &stack.upper) {
-        ([], Some(upper)) => Some((source(&upper.upper)?, 0)),
-        ([_], None) => Some((source(&stack.lowers[0])?, RDONLY)),
-        _ => None,
-    };
-    let refused = |errno| mount_error("the layers", target, errno);
-    if let Some((folder, set)) = single {
-        let mount = mount::clone_tree(folder.as_fd(), c"", false).map_err(refused)?;
-        let attributes = MountAttributes { set, propagation: libc::MS_PRIVATE, ..Default::default() };
-        mount::set_attributes(mount.as_fd(), attributes, false).map_err(refused)?;
-        return Ok(mount);
-    }
-    let upper = match &stack.upper {
-        Some(upper) => {
-            if upper.volatile {
-                // The mark of an earlier volatile mount, which would refuse this one. Whoever wants a layer volatile
-                // has no use for what a crash may have taken from it.
-                drop(std::fs::remove_dir_all(upper.work.join("work/incompat")));
-            }
-            Some((source(&upper.upper)?, source(&upper.work)?, upper.volatile))
-        }
-        None => None,
-    };
-    overlay(&lowers, upper.as_ref()).map_err(|(errno, log)| match log {
-        Some(log) => mount_error(&format!("the layers ({log})"), target, errno),
-        None => refused(errno),
-    })
-}
-
-type Upper = (OwnedFd, OwnedFd, bool);
-
-fn overlay(lowers: &[OwnedFd], upper: Option<&Upper>) -> Result<OwnedFd, (Errno, Option<String>)> {
-    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| (errno, None))?;
-    // By handle: a path may be longer than the 255 bytes that an option takes, and the container's mountinfo
-    // shall not tell the host's folders.
-    let by_handle = |key: &str, folder: &OwnedFd| {
-        let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
-        rustix::mount::fsconfig_set_string(context.as_fd(), key, path.as_str())
-    };
-    let configure = || {
-        rustix::mount::fsconfig_set_string(context.as_fd(), "source", "overlay")?;
-        for lower in lowers {
-            by_handle("lowerdir+", lower)?;
-        }
-        if let Some((upper, work, volatile)) = upper {
-            by_handle("upperdir", upper)?;
-            by_handle("workdir", work)?;
-            if *volatile {
-                rustix::mount::fsconfig_set_flag(context.as_fd(), "volatile")?;
-            }
-        }
-        finish(context.as_fd(), 0)
-    };
-    configure().map_err(|errno| (errno, kernel_log(context.as_fd())))
-}
-
-/// The kernel's messages about a failed mount: lines `e overlay: …` read from the context.
-fn kernel_log(context: BorrowedFd<'_>) -> Option<String> {
-    let mut lines = Vec::new();
-    let mut buffer = [0u8; 512];
-    while lines.len() < 8 {
-        let Ok(length) = rustix::io::read(context, &mut buffer) else { break };
-        let line = String::from_utf8_lossy(buffer.get(..length)?).trim().to_owned();
-        lines.push(line.get(2..).unwrap_or_default().to_owned());
-    }
-    (!lines.is_empty()).then(|| lines.join("; "))
 }

@@ -158,6 +158,11 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Error> {
     }
 }
 
+/// Waits for a child of ours that ends by itself, and reaps it.
+pub(super) fn reap(pidfd: BorrowedFd<'_>) -> Result<(), Error> {
+    wait(pidfd).map(drop)
+}
+
 /// Waits for a child by its pidfd and reaps it.
 fn wait(pidfd: BorrowedFd<'_>) -> Result<ExitStatus, Error> {
     loop {
