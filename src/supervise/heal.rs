@@ -194,8 +194,8 @@ pub(super) fn boot(store: &Store) -> Vec<(ContainerId, Error)> {
         let before = waiting.len();
         failed.clear();
         for id in std::mem::take(&mut waiting) {
-            match super::start(store, &id, StartOptions::default()) {
-                Ok(_) | Err(Error::AlreadyRunning { .. }) => {}
+            match start_alone(store, &id) {
+                Ok(()) | Err(Error::AlreadyRunning { .. }) => {}
                 Err(error) => {
                     waiting.push(id.clone());
                     failed.push((id, error));
@@ -207,6 +207,12 @@ pub(super) fn boot(store: &Store) -> Vec<(ContainerId, Error)> {
         }
     }
     failed
+}
+
+/// Starts a container under its lock.
+fn start_alone(store: &Store, id: &ContainerId) -> Result<()> {
+    let _lock = store.containers().lock(id)?;
+    super::start(store, id, StartOptions::default()).map(drop)
 }
 
 /// What ran when the host went down and is to run again, oldest first.

@@ -8,7 +8,7 @@ use super::network::Network;
 use super::stdio::Stdio;
 use super::supervisor::has_own_network;
 use super::{Error, Result, launch, namespace};
-use crate::model::container::{ContainerSpec, Health, HealthStatus};
+use crate::model::container::{ContainerSpec, ProcessIdentity};
 use crate::runtime::{self, Cgroup, Running};
 use crate::store::Store;
 
@@ -30,16 +30,18 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Starts the process. The network is furnished when it is new. On error nothing of this stays.
+    /// Starts the process. The network is furnished when it is new; `announce` is told of the process when all is ready
+    /// and before it runs. On error nothing of this stays.
     pub(super) fn begin(
         store: &Store,
         spec: &ContainerSpec,
         network: &mut Network,
         size: Option<(u16, u16)>,
+        announce: impl FnOnce(ProcessIdentity, &Network) -> Result<()>,
     ) -> Result<Self> {
         let cgroup = Cgroup::create(&store.paths().instance(), spec)?;
         let new_network = network.namespace.is_none();
-        let result = start(store, spec, network, &cgroup, size);
+        let result = start(store, spec, network, &cgroup, size, announce);
         match result {
             Ok((process, stdio)) => {
                 let started = Instant::now();
@@ -57,11 +59,6 @@ impl Run {
                 Err(error)
             }
         }
-    }
-
-    /// The health of a run that just began.
-    pub(super) fn first_health(&self, spec: &ContainerSpec) -> Option<Health> {
-        spec.healthcheck.as_ref().map(|_| Health { status: HealthStatus::Starting, failing_streak: 0, log: Vec::new() })
     }
 
     pub(super) fn is_probing(&self) -> bool {
@@ -97,6 +94,7 @@ fn start(
     network: &mut Network,
     cgroup: &Cgroup,
     size: Option<(u16, u16)>,
+    announce: impl FnOnce(ProcessIdentity, &Network) -> Result<()>,
 ) -> Result<(Running, Stdio)> {
     let run_folder = store.containers().run_folder(&spec.id);
     let (mut ours, inside) = Stdio::create(&run_folder, &spec.process, size)?;
@@ -112,6 +110,7 @@ fn start(
         let failed = |source| Error::System { operation: "set up the terminal", id: spec.id.clone(), source };
         ours.set_console(console).map_err(failed)?;
     }
+    announce(prepared.identity(), network)?;
     Ok((prepared.start()?, ours))
 }
 

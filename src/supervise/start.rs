@@ -161,9 +161,11 @@ fn begin(store: &Store, request: &Request, attach: Option<OwnedFd>) -> Result<Su
         supervisor.add_first_client(socket, kind);
     }
     supervisor.size = request.size;
+    let before = supervisor.state.clone();
     match supervisor.begin() {
         Ok(()) => Ok(supervisor),
         Err(error) => {
+            supervisor.state = before;
             failed(&mut supervisor, &error);
             Err(error)
         }

@@ -23,7 +23,7 @@ use super::{Error, Result, handover};
 use crate::base::fs::Context;
 use crate::base::id::ContainerId;
 use crate::log::{self, Stream};
-use crate::model::container::{ContainerSpec, ContainerState, NetworkMode, Status};
+use crate::model::container::{ContainerSpec, ContainerState, Health, HealthStatus, NetworkMode, Status};
 use crate::store::{Lock, Store, Wish};
 
 /// Output without a line feed goes to the log when nothing followed for so long: prompts show in `logs --follow`.
@@ -34,6 +34,9 @@ const EXEC_AFTER: Duration = Duration::from_millis(50);
 const LINGER: Duration = Duration::from_secs(5);
 /// Reads of one stream a wake-up, so that one that never stops does not starve the others.
 const READS_A_TURN: usize = 8;
+
+/// What is known before the first probe.
+const STARTING: Health = Health { status: HealthStatus::Starting, failing_streak: 0, log: Vec::new() };
 
 /// One container's supervisor.
 pub(super) struct Supervisor {
@@ -128,23 +131,26 @@ impl Supervisor {
 
     /// Starts the container's process. On error nothing of this attempt is left but, on a restart, the network.
     pub(super) fn begin(&mut self) -> Result<()> {
-        let run = Run::begin(&self.store, &self.spec, &mut self.network, self.size)?;
-        let health = run.first_health(&self.spec);
-        self.state = ContainerState {
-            status: Status::Running,
-            process: Some(run.process.identity),
-            oom_killed: false,
-            error: None,
-            started_at: Some(Timestamp::now()),
-            health,
-            ports: self.network.ports.clone(),
-            addresses: self.network.endpoints.clone(),
-            ..self.state.clone()
-        };
+        let Self { store, spec, network, state, .. } = self;
+        let run = Run::begin(store, spec, network, self.size, |identity, network| {
+            // Written before the process is let go: a supervisor that dies here leaves a trace of it.
+            *state = ContainerState {
+                status: Status::Running,
+                process: Some(identity),
+                oom_killed: false,
+                error: None,
+                started_at: Some(Timestamp::now()),
+                health: spec.healthcheck.as_ref().map(|_| STARTING),
+                ports: network.ports.clone(),
+                addresses: network.endpoints.clone(),
+                ..state.clone()
+            };
+            Ok(store.containers().set_state(&spec.id, state)?)
+        })?;
         self.run = Some(run);
         self.exec_at = self.exec_at.map(|_| Instant::now() + EXEC_AFTER);
         self.write_card();
-        self.save()
+        Ok(())
     }
 
     pub(super) fn save(&self) -> Result<()> {
@@ -461,6 +467,7 @@ impl Supervisor {
             let code = i32::from(crate::base::error::Explain::exit_code(&error));
             self.state.error = Some(super::report::messages(&error).join(": "));
             self.state.exit_code = code;
+            self.state.process = None;
             self.state.finished_at = Some(Timestamp::now());
             self.after_end(code, Duration::ZERO);
         }

@@ -6,6 +6,7 @@
 
 mod attached;
 mod lifecycle;
+mod networked;
 mod recovery;
 mod world;
 
@@ -37,6 +38,9 @@ const TESTS: &[(&str, fn())] = &[
     ("a_terminal_is_a_terminal", attached::a_terminal_is_a_terminal),
     ("a_slow_client_is_dropped_or_waited_for", attached::a_slow_client_is_dropped_or_waited_for),
     ("attaching_later_shows_what_comes", attached::attaching_later_shows_what_comes),
+    ("names_resolve_from_the_first_moment_on", networked::names_resolve_from_the_first_moment_on),
+    ("a_network_survives_restarts_and_dead_supervisors", networked::a_network_survives_restarts_and_dead_supervisors),
+    ("a_port_in_use_leaves_nothing", networked::a_port_in_use_leaves_nothing),
     ("a_killed_supervisor_is_replaced", recovery::a_killed_supervisor_is_replaced),
     ("an_end_while_nobody_watched_is_seen", recovery::an_end_while_nobody_watched_is_seen),
     ("a_waiter_replaces_a_supervisor_that_died", recovery::a_waiter_replaces_a_supervisor_that_died),

@@ -9,7 +9,7 @@ use wharf::supervise::{self, AttachMode};
 use crate::world::{World, collect};
 
 /// Kills the supervisor of a container and waits until it is gone.
-fn kill_supervisor(world: &World, id: &ContainerId) {
+pub fn kill_supervisor(world: &World, id: &ContainerId) {
     let pid = world.supervisor(id);
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
     let deadline = Instant::now() + Duration::from_secs(2);
