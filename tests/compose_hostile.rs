@@ -104,6 +104,15 @@ fn bombs() -> Vec<Bomb> {
             format!("{SERVICE}    depends_on: [{}]\n", lines(10_000, |n| format!("s{n}, "))),
             "50 mistakes",
         ),
+        bomb(
+            "many documents over a large one",
+            format!(
+                "{SERVICE}    labels:\n{}{}",
+                lines(20_000, |n| format!("      k{n}: x\n")),
+                "---\nx-a: 1\n".repeat(9000)
+            ),
+            "too many documents",
+        ),
         bomb("zeros", vec![0; 1_000_000], "not valid YAML"),
         bomb("not text", vec![0xff; 1_000_000], "not UTF-8"),
         bomb("a value that doubles", "services: {a: {image: x, env_file: grow.env}}\n", "grows beyond"),

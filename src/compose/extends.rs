@@ -141,6 +141,7 @@ impl Model<'_> {
         let mut tree: Node = Value::Map(Map::new()).into();
         let mut resets = Resets::default();
         for mut document in yaml::parse(load, index)? {
+            load.charge_document(&document)?;
             resets = Resets::take(&mut document);
             if self.settings.interpolate {
                 interpolate::interpolate(load, &mut document, &self.environment)?;

@@ -14,6 +14,9 @@ pub const VARIABLES_MAX: usize = 10_000;
 /// Nodes of all files together, each alias, merge key and `extends` counted as often as it is expanded.
 pub const NODES_MAX: usize = 100_000;
 
+/// Nodes that are walked over because one more document is laid over them, all documents together.
+pub const NODES_WALKED_MAX: usize = 30 * NODES_MAX;
+
 /// Bytes of text in those nodes.
 pub const TEXT_BYTES_MAX: usize = 32 << 20;
 

@@ -82,6 +82,7 @@ impl<'a> Model<'a> {
         mut tree: Node,
         mut document: Node,
     ) -> Result<Node, Error> {
+        load.charge_document(&document)?;
         let resets = Resets::take(&mut document);
         let Value::Map(_) = document.value else {
             let message = format!("a compose file must be a mapping, not {}", document.kind());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::limits::{FILE_BYTES_MAX, FILES_MAX, MISTAKES_MAX, NODES_MAX, TEXT_BYTES_MAX};
+use super::limits::{FILE_BYTES_MAX, FILES_MAX, MISTAKES_MAX, NODES_MAX, NODES_WALKED_MAX, TEXT_BYTES_MAX};
 use super::node::{Node, Span, Value};
 use super::{Error, Mistake, Warning};
 use crate::base::error::Location;
@@ -31,6 +31,7 @@ pub(crate) struct Load {
     mistakes: Vec<Mistake>,
     warnings: Vec<Warning>,
     nodes: usize,
+    nodes_walked: usize,
     text_bytes: usize,
 }
 
@@ -188,6 +189,16 @@ impl Load {
                 span,
                 format!("more than {TEXT_BYTES_MAX} bytes of text, counting aliases as often as they are used"),
             ));
+        }
+        Ok(())
+    }
+
+    /// Counts the walk over all nodes so far that one more document costs.
+    pub fn charge_document(&mut self, document: &Node) -> Result<(), Error> {
+        self.nodes_walked += self.nodes;
+        if self.nodes_walked > NODES_WALKED_MAX {
+            let message = "too many documents are laid over a project of this size".to_owned();
+            return Err(self.fail(document.place(), message));
         }
         Ok(())
     }
