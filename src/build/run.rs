@@ -118,7 +118,8 @@ impl Executor<'_> {
             set_mode(&folder, 0o755)?;
             mounts.resolved.push(bind("/dev/pipes".into(), folder, None, true));
         }
-        let stubs = Stubs::new(&below, mounts.resolved.iter().map(|mount| mount.target.as_str()))?;
+        let targets = mounts.resolved.iter().map(|mount| mount.target.as_str());
+        let stubs = Stubs::new(&below, targets.chain(mounts.files.iter().map(|(file, _)| file.target.as_str())))?;
         let mut env = action.env.clone();
         env.extend(proxy_environment(&self.plan.args));
         env.append(&mut mounts.env);
@@ -450,8 +451,6 @@ impl Stubs {
                 paths.extend(target.ancestors().filter(|path| !path.as_os_str().is_empty()).map(Path::to_owned));
             }
         }
-        paths.push("run/secrets".into());
-        paths.push("run".into());
         let mut stubs = Self { missing: Vec::new(), parents: Vec::new() };
         for path in paths {
             match below.look(&path)? {
