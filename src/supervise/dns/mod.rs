@@ -28,7 +28,7 @@ mod tests;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
@@ -59,6 +59,10 @@ const UDP: u64 = 0;
 const TCP: u64 = 1 << 32;
 const FORWARD: u64 = 2 << 32;
 const STREAM: u64 = 3 << 32;
+const STREAM_SERVER: u64 = 4 << 32;
+
+/// How long no connection is taken when the system has no descriptor for it.
+const BREATHER: Duration = Duration::from_secs(1);
 
 /// What a server needs to know.
 #[derive(Debug)]
@@ -91,6 +95,8 @@ pub struct Server {
     desk: Desk,
     forwarder: Forwarder,
     streams: Streams,
+    /// Until then no connection is taken.
+    breather: Option<Instant>,
 }
 
 /// What answers, without its sockets.
@@ -136,7 +142,16 @@ impl Server {
             servers,
             forward: config.forward || !config.servers.is_empty(),
         };
-        Ok(Self { epoll, udp, tcp, port, desk, forwarder: Forwarder::default(), streams: Streams::default() })
+        Ok(Self {
+            epoll,
+            udp,
+            tcp,
+            port,
+            desk,
+            forwarder: Forwarder::default(),
+            streams: Streams::default(),
+            breather: None,
+        })
     }
 
     /// The port inside, for a successor.
@@ -151,7 +166,7 @@ impl Server {
 
     /// When [`Server::process`] must be called even if nothing is readable.
     pub fn next_deadline(&self) -> Option<Instant> {
-        [self.forwarder.next_deadline(), self.streams.next_deadline()].into_iter().flatten().min()
+        [self.forwarder.next_deadline(), self.streams.next_deadline(), self.breather].into_iter().flatten().min()
     }
 
     /// Does what can be done without waiting; bounded, so that others get their turn.
@@ -160,17 +175,23 @@ impl Server {
         if self.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.forward(|forwarder, tools| forwarder.tick(tools, now));
             self.stream(|streams, host| streams.tick(host, now));
+            if self.breather.is_some_and(|end| end <= now) {
+                self.breather = None;
+                self.listen(EventFlags::IN);
+            }
         }
         let mut events = [const { std::mem::MaybeUninit::uninit() }; EVENTS_A_TURN];
         let none = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         let Ok((ready, _)) = epoll::wait(&self.epoll, &mut events[..], Some(&none)) else { return };
         for event in ready {
-            let data = event.data.u64();
+            let (data, flags) = (event.data.u64(), event.flags);
             let place = (data & 0xffff_ffff) as usize;
             match data & !0xffff_ffff {
                 UDP => self.take_queries(),
                 TCP => self.take_connection(),
                 FORWARD => self.forward(|forwarder, tools| forwarder.readable(tools, place)),
+                // Both directions are closed, or it was reset.
+                STREAM if flags.intersects(EventFlags::HUP | EventFlags::ERR) => self.streams.hung_up(place),
                 _ => self.stream(|streams, host| streams.ready(host, place)),
             }
         }
@@ -201,9 +222,19 @@ impl Server {
 
     fn take_connection(&mut self) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        if let Ok(client) = rustix::net::accept_with(&self.tcp, flags) {
-            self.stream(|streams, host| streams.accept(host, client));
+        match rustix::net::accept_with(&self.tcp, flags) {
+            Ok(client) => self.stream(|streams, host| streams.accept(host, client)),
+            // It would be told to be ready again and again.
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                self.listen(EventFlags::empty());
+                self.breather = Some(Instant::now() + BREATHER);
+            }
+            Err(_) => {}
         }
+    }
+
+    fn listen(&self, events: EventFlags) {
+        let _ = epoll::modify(&self.epoll, &self.tcp, EventData::new_u64(TCP), events);
     }
 
     fn forward(&mut self, work: impl FnOnce(&mut Forwarder, &mut Tools<'_>)) {
@@ -279,7 +310,8 @@ impl stream::Host for StreamHost<'_> {
     }
 
     fn watch(&self, socket: BorrowedFd<'_>, place: usize, is_server: bool, events: EventFlags) {
-        let data = EventData::new_u64(STREAM | place as u64);
+        let kind = if is_server { STREAM_SERVER } else { STREAM };
+        let data = EventData::new_u64(kind | place as u64);
         // A socket that is not watched is closed when its time is over.
         if epoll::add(self.epoll, socket, data, events) == Err(Errno::EXIST) && is_server {
             let _ = epoll::modify(self.epoll, socket, data, events);

@@ -89,6 +89,13 @@ impl Streams {
         self.all[place] = Some(Stream { client, phase: Phase::Reading, bytes: Vec::new(), deadline });
     }
 
+    /// Closes a connection whose client is gone: the kernel would tell so again and again while a server is asked.
+    pub(super) fn hung_up(&mut self, place: usize) {
+        if let Some(stream) = self.all.get_mut(place) {
+            *stream = None;
+        }
+    }
+
     /// Goes on with a connection whose client or server socket is ready.
     pub(super) fn ready(&mut self, host: &mut dyn Host, place: usize) {
         let Some(Some(stream)) = self.all.get_mut(place) else { return };

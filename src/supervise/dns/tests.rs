@@ -270,6 +270,38 @@ fn a_server_that_fails_or_is_slow_is_passed_over() {
 }
 
 #[test]
+fn a_client_that_hangs_up_while_a_server_is_asked_costs_nothing() {
+    on_a_host(|test| {
+        let front = test.plain_network("front");
+        let web = test.container("web", &[&front]);
+        // A server that takes connections and says nothing.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut server = Server::bind(config(test, &web, true)).unwrap();
+        server.desk.servers = Servers::fixed(vec![silent.local_addr().unwrap()]);
+        let question = query(1, "example.com", A, None);
+        let mut stream = test.inside(&web.netns, || TcpStream::connect(ASK)).unwrap();
+        stream.write_all(&[&(question.len() as u16).to_be_bytes()[..], &question].concat()).unwrap();
+        for _ in 0..10 {
+            std::thread::sleep(Duration::from_millis(5));
+            server.process();
+        }
+        assert!(server.next_deadline().is_some(), "it waits for the server");
+        // More than was asked for stays unread: closing resets the connection.
+        stream.write_all(b"more").unwrap();
+        rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        drop(stream);
+        for _ in 0..10 {
+            std::thread::sleep(Duration::from_millis(5));
+            server.process();
+        }
+        assert_eq!(server.next_deadline(), None, "the connection is closed");
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let ready = rustix::event::poll(&mut [PollFd::new(&server, PollFlags::IN)], Some(&now)).unwrap();
+        assert_eq!(ready, 0, "nothing is told again and again");
+    });
+}
+
+#[test]
 fn the_containers_own_servers_are_asked_from_inside() {
     on_a_host(|test| {
         let hidden = test.network(Wish { name: "hidden".into(), internal: true, ..Wish::default() });
