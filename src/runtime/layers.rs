@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsOpenFlags, MountFlags, MountPropagationFlags};
 use rustix::net::{
@@ -137,20 +138,33 @@ fn kernel_log(context: BorrowedFd<'_>) -> Option<String> {
 /// layer is a number and a colon.
 fn overlay_by_child(stack: &RootFs, opened: &Opened, target: &str) -> Result<OwnedFd, Error> {
     let options = options(opened)?;
-    // Any folder does to mount on, in a namespace of the child's own; it must be found by path there.
-    let place = stack.lowers.first().or(stack.upper.as_ref().map(|upper| &upper.upper));
-    let place = place.map(|path| path.as_os_str().as_bytes()).unwrap_or_default();
-    let place = CString::new(place).map_err(|_| Error::Nul { text: String::from_utf8_lossy(place).into_owned() })?;
+    let folders = folders(stack, opened)?;
     let refused = |errno: Errno| mount_error("the layers", target, errno);
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(refused)?;
-    let child = process::clone_process(libc::CLONE_NEWNS, None, || mount_in_child(&place, &options, &theirs))
+    let child = process::clone_process(libc::CLONE_NEWNS, None, || mount_in_child(&folders, &options, &theirs))
         .map_err(refused)?;
     drop(theirs);
     let received = receive(&ours);
     super::running::reap(child.pidfd.as_fd())?;
     received.map_err(refused)
+}
+
+/// Every folder of a stack: its descriptor and its path.
+fn folders<'a>(stack: &RootFs, opened: &'a Opened) -> Result<Vec<(BorrowedFd<'a>, CString)>, Error> {
+    let path = |path: &Path| {
+        CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::Nul { text: path.display().to_string() })
+    };
+    let mut folders = Vec::new();
+    for (folder, name) in opened.lowers.iter().zip(&stack.lowers) {
+        folders.push((folder.as_fd(), path(name)?));
+    }
+    if let (Some((upper, work)), Some(names)) = (&opened.upper, &stack.upper) {
+        folders.push((upper.as_fd(), path(&names.upper)?));
+        folders.push((work.as_fd(), path(&names.work)?));
+    }
+    Ok(folders)
 }
 
 fn options(opened: &Opened) -> Result<CString, Error> {
@@ -166,9 +180,16 @@ fn options(opened: &Opened) -> Result<CString, Error> {
 }
 
 /// Mounts, copies the mount and sends the copy, or the errno. Runs in the child of a clone: nothing allocates.
-fn mount_in_child(place: &CStr, options: &CStr, socket: &OwnedFd) -> i32 {
+fn mount_in_child(folders: &[(BorrowedFd<'_>, CString)], options: &CStr, socket: &OwnedFd) -> i32 {
     let made = (|| {
         rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        for (folder, path) in folders {
+            // The same number for the folder as this namespace has it: a layer of another is refused.
+            let again = rustix::fs::open(path.as_c_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            process::duplicate_to(again.as_fd(), folder.as_raw_fd(), true)?;
+        }
+        // Any folder does to mount on, in a namespace of one's own.
+        let place = folders.first().map_or(c"", |(_, path)| path.as_c_str());
         rustix::process::chdir(c"/proc/self/fd")?;
         rustix::mount::mount(c"overlay", place, c"overlay", MountFlags::empty(), Some(options))?;
         mount::clone_tree(rustix::fs::CWD, place, false)
