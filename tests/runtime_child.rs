@@ -94,6 +94,7 @@ fn start(folder: &Path, spec: &ContainerSpec, cgroup: &Cgroup, terminal: bool) -
         joins: Joins::default(),
         cgroup,
         stdio: if terminal { Stdio::Terminal { rows: 24, cols: 80 } } else { null_streams() },
+        dies_with_caller: false,
     };
     prepare(&launch).expect("the plan is good").start().expect("the child allocated: exit code 99, or a step failed")
 }
