@@ -239,8 +239,12 @@ impl Explain for Error {
             }
             Self::UnknownImage { .. } => Some("check the spelling of the image and its tag".into()),
             Self::NotHere { reference } => Some(format!("pull it (`wharf pull {reference}`) or build it")),
+            Self::Unreachable { registry, source } if is_about_certificates(source) => {
+                Some(format!("name the certificate to trust as `ca` of {registry} in /etc/wharf/registries.json"))
+            }
             Self::Unreachable { registry, .. } => Some(format!(
-                "check the network and the name; for a registry without HTTPS, configure {registry} insecure"
+                "check the network and the name; if it has no HTTPS, set `insecure` for {registry} in \
+                 /etc/wharf/registries.json"
             )),
             Self::Broken { .. } | Self::Stalled { .. } => {
                 Some("run the command again: it goes on where it was cut off".into())
@@ -256,4 +260,16 @@ impl Explain for Error {
             _ => None,
         }
     }
+}
+
+/// Whether a connection failed for lack of trust, which only the text of its causes tells.
+fn is_about_certificates(error: &dyn std::error::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.to_string().contains("certificate") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }

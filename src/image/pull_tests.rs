@@ -333,6 +333,8 @@ fn https_needs_a_certificate_that_is_trusted() {
     // The system's certificates know nothing of this one.
     let error = pulled(trusting("/etc/ssl/certs/ca-certificates.crt"));
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    let hint = crate::base::error::Explain::hint(&error).unwrap();
+    assert!(hint.contains("`ca`"), "{hint}: {error:?}");
     let error = pulled(trusting("/etc/passwd"));
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
 }
