@@ -14,6 +14,7 @@ mod kill;
 mod load;
 mod logs;
 mod ls;
+mod network;
 mod pause;
 mod port;
 mod ps;
@@ -25,11 +26,13 @@ mod run;
 mod scale;
 mod start;
 mod stop;
+mod system;
 mod tag;
 mod top;
 mod unpause;
 mod up;
 mod version;
+mod volume;
 mod wait;
 
 use super::{Context, Outcome};
@@ -74,7 +77,12 @@ Images:
   import      Make an image of a tar of a root file system
   tag         Give an image another name
   rmi         Remove images
-  image       The same and `image ls`, whatever the folder is
+
+Whatever the folder is:
+  image       List, pull, load, import, tag and remove images
+  network     List, make and remove networks
+  volume      List, make and remove volumes
+  system      Prune
 
 `wharf VERB --help` tells more about a verb.
 
@@ -139,6 +147,7 @@ verbs! {
     Load(load) "load" root: true container: false;
     Logs(logs) "logs" root: true container: false;
     Ls(ls) "ls" root: true container: false;
+    Network(network) "network" root: true container: false;
     Pause(pause) "pause" root: true container: false;
     Port(port) "port" root: true container: false;
     Ps(ps) "ps" root: true container: false;
@@ -150,11 +159,13 @@ verbs! {
     Scale(scale) "scale" root: true container: false;
     Start(start) "start" root: true container: false;
     Stop(stop) "stop" root: true container: false;
+    System(system) "system" root: true container: false;
     Tag(tag) "tag" root: true container: false;
     Top(top) "top" root: true container: false;
     Unpause(unpause) "unpause" root: true container: false;
     Up(up) "up" root: true container: false;
     Version(version) "version" root: false container: false;
+    Volume(volume) "volume" root: true container: false;
     Wait(wait) "wait" root: true container: false;
 }
 

@@ -7,6 +7,8 @@
 use std::io::Write;
 use std::os::fd::BorrowedFd;
 
+use jiff::Timestamp;
+
 use super::printer::Printer;
 use crate::base::id::ContainerId;
 use crate::cli::Failure;
@@ -45,12 +47,14 @@ pub struct Follower<O, E> {
     announce: bool,
     printer: Printer<O, E>,
     sources: Vec<Source>,
+    /// Containers that ended and are followed again when another command starts them.
+    asleep: Vec<Source>,
 }
 
 impl<O: Write, E: Write> Follower<O, E> {
     /// A follower of nothing yet. `announce` says when a container ends.
     pub fn new(store: Store, options: ReadOptions, announce: bool, printer: Printer<O, E>) -> Self {
-        Self { store, options, announce, printer, sources: Vec::new() }
+        Self { store, options, announce, printer, sources: Vec::new(), asleep: Vec::new() }
     }
 
     /// Adds a container under the name that its lines get; one that is followed already stays as it is.
@@ -59,6 +63,7 @@ impl<O: Write, E: Write> Follower<O, E> {
         if self.sources.iter().any(|source| source.id == *id) {
             return Ok(());
         }
+        self.asleep.retain(|source| source.id != *id);
         let containers = self.store.containers();
         let reader = log::read(&supervise::log_path(&self.store, id), self.options)?;
         reader.watch(&containers.folder(id))?;
@@ -84,12 +89,13 @@ impl<O: Write, E: Write> Follower<O, E> {
 
     /// What to wait for between two turns.
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        self.sources.iter().filter_map(|source| source.reader.fd()).collect()
+        self.sources.iter().chain(&self.asleep).filter_map(|source| source.reader.fd()).collect()
     }
 
     /// Writes all that there is, and returns the containers that ended meanwhile; those are not followed any more.
     pub fn turn(&mut self) -> Result<Vec<Ended>, Failure> {
         let mut ended = Vec::new();
+        self.wake()?;
         loop {
             self.fetch(&mut ended)?;
             // The oldest of the lines that are there comes first.
@@ -179,7 +185,45 @@ impl<O: Write, E: Write> Follower<O, E> {
         if self.announce && source.shown {
             self.printer.say(source.voice, &format!("exited with code {exit_code}"))?;
         }
-        ended.push(Ended { id: source.id, service: source.service, exit_code });
+        ended.push(Ended { id: source.id.clone(), service: source.service.clone(), exit_code });
+        self.put_to_sleep(source)
+    }
+
+    /// Watches a container that ended, from what it has written so far on.
+    fn put_to_sleep(&mut self, mut source: Source) -> Result<(), Failure> {
+        let containers = self.store.containers();
+        if !containers.exists(&source.id) {
+            return Ok(());
+        }
+        let options = ReadOptions { since: Some(Timestamp::now()), tail: None, ..self.options };
+        source.reader = log::read(&supervise::log_path(&self.store, &source.id), options)?;
+        source.reader.watch(&containers.folder(&source.id))?;
+        source.finished = false;
+        source.pending = None;
+        self.asleep.push(source);
+        Ok(())
+    }
+
+    /// Takes up containers that were started again, and forgets those that were removed.
+    fn wake(&mut self) -> Result<(), Failure> {
+        let mut index = 0;
+        while index < self.asleep.len() {
+            // Empties the queue of its watch; there is nothing to print before it runs again.
+            let first = self.asleep[index].reader.try_next()?;
+            match self.store.containers().state(&self.asleep[index].id) {
+                Ok(state) if has_ended(&state) && !matches!(first, Next::Line(_)) => index += 1,
+                Ok(state) => {
+                    let mut source = self.asleep.remove(index);
+                    source.restarts_seen = state.restart_count;
+                    if let Next::Line(line) = first {
+                        source.pending = Some(line);
+                    }
+                    self.sources.push(source);
+                }
+                Err(error) if error.is_not_found() => drop(self.asleep.remove(index)),
+                Err(error) => return Err(error.into()),
+            }
+        }
         Ok(())
     }
 }
