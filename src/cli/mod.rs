@@ -56,7 +56,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(arguments: Arguments) -> ExitCode {
     let context = Context::new(arguments.global);
     let verb = arguments.verb;
-    let is_container_verb = verb.is_container_verb();
+    let name = verb.name();
     let outcome = if verb.needs_root() && !rustix::process::geteuid().is_root() {
         Err(Mistake::NotRoot { verb: verb.name() }.into())
     } else {
@@ -65,14 +65,14 @@ fn run(arguments: Arguments) -> ExitCode {
     let code = match outcome {
         Ok(code) | Err(Failure::Exit(code)) => code,
         Err(Failure::BrokenPipe) => 0,
-        Err(Failure::Error(error)) => end_with(&context, is_container_verb, &[error]),
-        Err(Failure::Errors(errors)) => end_with(&context, is_container_verb, &errors),
+        Err(Failure::Error(error)) => end_with(&context, name, &[error]),
+        Err(Failure::Errors(errors)) => end_with(&context, name, &errors),
     };
     ExitCode::from(code)
 }
 
 /// Shows errors and returns the exit code for them.
-fn end_with(context: &Context, is_container_verb: bool, errors: &[Box<dyn Explain>]) -> u8 {
+fn end_with(context: &Context, verb: &str, errors: &[Box<dyn Explain>]) -> u8 {
     let text: String = errors
         .iter()
         .map(|error| match context.reports_json() {
@@ -82,8 +82,5 @@ fn end_with(context: &Context, is_container_verb: bool, errors: &[Box<dyn Explai
         .collect();
     // Nobody reads our errors: the exit code still tells.
     drop(std::io::stderr().lock().write_all(text.as_bytes()));
-    match errors.first() {
-        Some(error) if is_container_verb => error.exit_code(),
-        _ => 1,
-    }
+    commands::Verb::error_code(verb, errors.first().map_or(1, |error| error.exit_code()))
 }

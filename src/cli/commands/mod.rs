@@ -90,9 +90,9 @@ Options:
 {options}
 ";
 
-/// Lists the verbs once: variant, module, needs root, tells its own failures by 125 to 127.
+/// Lists the verbs once: variant, module, name, needs root.
 macro_rules! verbs {
-    ($($(#[$attribute:meta])* $variant:ident($module:ident) $name:literal root: $root:literal container: $container:literal;)+) => {
+    ($($(#[$attribute:meta])* $variant:ident($module:ident) $name:literal root: $root:literal;)+) => {
         /// What to do.
         #[derive(Debug, clap::Subcommand)]
         pub enum Verb {
@@ -120,53 +120,59 @@ macro_rules! verbs {
                     $(Self::$variant(_) => $root,)+
                 }
             }
-
-            /// Whether its exit code tells its own failures (125 to 127) from those of a process it ran.
-            pub fn is_container_verb(&self) -> bool {
-                match self {
-                    $(Self::$variant(_) => $container,)+
-                }
-            }
         }
     };
 }
 
 verbs! {
-    Attach(attach) "attach" root: true container: false;
-    Build(build) "build" root: true container: false;
+    Attach(attach) "attach" root: true;
+    Build(build) "build" root: true;
     #[command(visible_alias = "convert")]
-    Config(config) "config" root: false container: false;
-    Create(create) "create" root: true container: false;
-    Down(down) "down" root: true container: false;
-    Exec(exec) "exec" root: true container: true;
-    Graph(graph) "graph" root: false container: false;
-    Image(image) "image" root: true container: false;
-    Images(images) "images" root: true container: false;
-    Import(import) "import" root: true container: false;
-    Kill(kill) "kill" root: true container: false;
-    Load(load) "load" root: true container: false;
-    Logs(logs) "logs" root: true container: false;
-    Ls(ls) "ls" root: true container: false;
-    Network(network) "network" root: true container: false;
-    Pause(pause) "pause" root: true container: false;
-    Port(port) "port" root: true container: false;
-    Ps(ps) "ps" root: true container: false;
-    Pull(pull) "pull" root: true container: false;
-    Restart(restart) "restart" root: true container: false;
-    Rm(rm) "rm" root: true container: false;
-    Rmi(rmi) "rmi" root: true container: false;
-    Run(run) "run" root: true container: true;
-    Scale(scale) "scale" root: true container: false;
-    Start(start) "start" root: true container: false;
-    Stop(stop) "stop" root: true container: false;
-    System(system) "system" root: true container: false;
-    Tag(tag) "tag" root: true container: false;
-    Top(top) "top" root: true container: false;
-    Unpause(unpause) "unpause" root: true container: false;
-    Up(up) "up" root: true container: false;
-    Version(version) "version" root: false container: false;
-    Volume(volume) "volume" root: true container: false;
-    Wait(wait) "wait" root: true container: false;
+    Config(config) "config" root: false;
+    Create(create) "create" root: true;
+    Down(down) "down" root: true;
+    Exec(exec) "exec" root: true;
+    Graph(graph) "graph" root: false;
+    Image(image) "image" root: true;
+    Images(images) "images" root: true;
+    Import(import) "import" root: true;
+    Kill(kill) "kill" root: true;
+    Load(load) "load" root: true;
+    Logs(logs) "logs" root: true;
+    Ls(ls) "ls" root: true;
+    Network(network) "network" root: true;
+    Pause(pause) "pause" root: true;
+    Port(port) "port" root: true;
+    Ps(ps) "ps" root: true;
+    Pull(pull) "pull" root: true;
+    Restart(restart) "restart" root: true;
+    Rm(rm) "rm" root: true;
+    Rmi(rmi) "rmi" root: true;
+    Run(run) "run" root: true;
+    Scale(scale) "scale" root: true;
+    Start(start) "start" root: true;
+    Stop(stop) "stop" root: true;
+    System(system) "system" root: true;
+    Tag(tag) "tag" root: true;
+    Top(top) "top" root: true;
+    Unpause(unpause) "unpause" root: true;
+    Up(up) "up" root: true;
+    Version(version) "version" root: false;
+    Volume(volume) "volume" root: true;
+    Wait(wait) "wait" root: true;
+}
+
+impl Verb {
+    /// The exit code for an error that says it would be `explained` for `docker run`.
+    ///
+    /// `run` tells its own failures (125), a command that cannot be executed (126) and one that was not found (127)
+    /// from what the process returned; `exec` the last two. Compose's verbs know 1 only.
+    pub fn error_code(name: &str, explained: u8) -> u8 {
+        match (name, explained) {
+            ("run", code) | ("exec", code @ (126 | 127)) => code,
+            _ => 1,
+        }
+    }
 }
 
 #[cfg(test)]
