@@ -35,7 +35,7 @@ pub fn on_a_host(work: impl FnOnce(&TestHost) + Send + 'static) {
         let paths = Paths::new(folder.path().join("root"), folder.path().join("run"));
         let store = Store::open(&paths).unwrap();
         let world = namespace();
-        let test = TestHost { host: Host::new(&paths), store, world, paths, _folder: folder };
+        let test = TestHost { host: Host::new(&paths), store, world, _folder: folder };
         test.furnish();
         work(&test);
     });
@@ -70,7 +70,6 @@ pub struct TestHost {
     pub host: Host,
     pub store: Store,
     pub world: OwnedFd,
-    pub paths: Paths,
     _folder: Folder,
 }
 

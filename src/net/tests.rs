@@ -220,7 +220,7 @@ fn two_roots_do_not_disturb_each_other() {
         network::ensure(&host, &record).unwrap();
         let netns = namespace();
         let other = spec("other", &[&record]);
-        let endpoints = endpoint::connect(&host, &[record.clone()], &other, netns.as_fd(), &[]).unwrap();
+        let endpoints = endpoint::connect(&host, std::slice::from_ref(&record), &other, netns.as_fd(), &[]).unwrap();
         let second = port::publish(&host, &[binding(None, Some(8081), 80)], &endpoints).unwrap();
         let other = TestContainer { spec: other, netns, endpoints };
         // Both work, also from one to the other's published port, and only so.
@@ -409,14 +409,14 @@ fn healing_takes_what_the_dead_left_and_nothing_else() {
         sh("ip link add wh-0000000000 type bridge");
         let living = alive.spec.id.clone();
         let is_alive = move |id: &crate::base::id::ContainerId| *id == living;
-        let healed = heal::heal(&test.host, &[front.clone()], &is_alive).unwrap();
+        let healed = heal::heal(&test.host, std::slice::from_ref(&front), &is_alive).unwrap();
         assert!(healed.removed.contains(&format!("link {}", gone.bridge)), "{healed:?}");
         assert!(healed.removed.contains(&format!("link {}", dead.endpoints[0].host_link)), "{healed:?}");
         let rules = sh("nft list ruleset");
         assert!(!rules.contains("8080") && rules.contains("8081"), "{rules}");
         sh("ip link show wh-0000000000");
         assert_eq!(served(test, &alive, Some(&test.world), address(HOST), second.ports[0].host_port, 80), WORLD);
-        assert_eq!(heal::heal(&test.host, &[front.clone()], &is_alive).unwrap(), heal::Healed::default());
+        assert_eq!(heal::heal(&test.host, std::slice::from_ref(&front), &is_alive).unwrap(), heal::Healed::default());
     });
 }
 

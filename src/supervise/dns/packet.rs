@@ -351,7 +351,7 @@ pub(super) mod tests {
                     let mut cut = answer.clone();
                     truncate(&mut cut, question.end);
                     assert!(answers(&answer, &message, question.end));
-                    drop(reverse(&question.name));
+                    let _ = reverse(&question.name);
                 }
                 Err(Some(code)) => assert_eq!(refuse(&message, code).len(), HEADER),
                 Err(None) => {}
