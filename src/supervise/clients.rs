@@ -19,6 +19,9 @@ const QUEUE_BYTES_BLOCKING: usize = 128 << 10;
 /// More connections than this are refused.
 const CLIENTS_MAX: usize = 64;
 
+/// The socket's name in the run folder. It exists while a supervisor lives, or died.
+pub(super) const SOCKET: &str = "attach.sock";
+
 /// What a client sees, and what happens when it reads slowly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Kind {
@@ -165,9 +168,9 @@ impl Clients {
     }
 }
 
-/// Listens at `attach.sock` in a run folder.
+/// Listens at [`SOCKET`] in a run folder.
 pub(super) fn listen(run_folder: &Path) -> fs::Result<OwnedFd> {
-    let path = run_folder.join("attach.sock");
+    let path = run_folder.join(SOCKET);
     fs::remove_file(&path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let listener = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
@@ -180,7 +183,7 @@ pub(super) fn listen(run_folder: &Path) -> fs::Result<OwnedFd> {
 
 /// Connects to the supervisor that listens in a run folder.
 pub(super) fn connect(run_folder: &Path) -> fs::Result<OwnedFd> {
-    let path = run_folder.join("attach.sock");
+    let path = run_folder.join(SOCKET);
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .context("create a socket for", &path)?;
     let folder = open_folder(run_folder)?;
@@ -195,7 +198,7 @@ fn open_folder(path: &Path) -> fs::Result<OwnedFd> {
 
 /// The socket by way of the folder's descriptor: its own path may be longer than the 108 bytes of sun_path.
 fn address(folder: &OwnedFd) -> rustix::io::Result<SocketAddrUnix> {
-    SocketAddrUnix::new(format!("/proc/self/fd/{}/attach.sock", folder.as_raw_fd()))
+    SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()))
 }
 
 /// Two connected sockets, as [`connect`] and accept would give.

@@ -22,7 +22,7 @@ use super::{Error, Result, StartOptions, detach};
 use crate::base::id::ContainerId;
 use crate::base::paths::Paths;
 use crate::model::container::{ContainerState, HealthStatus, RestartPolicy, Status};
-use crate::net::port;
+use crate::net::{self, port};
 use crate::runtime::{self, Cgroup, Running};
 use crate::store::{Store, Wish};
 
@@ -32,16 +32,19 @@ const EXIT_CODE_UNKNOWN: i32 = 255;
 /// See [`super::heal`].
 pub(super) fn all(store: &Store) -> Result<()> {
     let mut successors = Vec::new();
+    let mut debris = Vec::new();
     for id in store.containers().ids()? {
         match is_orphan(store, &id) {
             Ok(true) => successors.push((id.clone(), spawn(store, &id))),
+            Ok(false) if is_half_made(store, &id) => debris.push(id),
             // One removed meanwhile is no concern; one that cannot be read is for the command that needs it.
             Ok(false) | Err(_) => {}
         }
     }
     let healed = successors.into_iter().map(|(id, successor)| successor.and_then(|successor| finish(&id, successor)));
     // All of them are tried; the first error is told.
-    healed.fold(Ok(()), std::result::Result::and)
+    let healed = healed.fold(Ok(()), std::result::Result::and);
+    healed.and(clear(store, &debris))
 }
 
 /// The same for one container.
@@ -55,6 +58,39 @@ pub(super) fn one(store: &Store, id: &ContainerId) -> Result<()> {
 /// Whether a container should have a supervisor and has none.
 fn is_orphan(store: &Store, id: &ContainerId) -> Result<bool> {
     Ok(is_active(&store.containers().state(id)?) && !store.containers().supervisor_alive(id)?)
+}
+
+/// Whether a supervisor died while it started or finished a container: what only a living one has is there.
+fn is_half_made(store: &Store, id: &ContainerId) -> bool {
+    let socket = store.containers().run_folder(id).join(super::clients::SOCKET);
+    socket.exists() && matches!(store.containers().supervisor_alive(id), Ok(false))
+}
+
+/// Removes what supervisors that died in a start or a finish left: processes, groups, addresses, rules, files.
+fn clear(store: &Store, ids: &[ContainerId]) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    // Held until all is done, so that nobody starts one of them meanwhile.
+    let mut locks = Vec::new();
+    for id in ids {
+        let Some(lock) = store.containers().supervisor_lock(id)? else { continue };
+        if is_active(&store.containers().state(id)?) {
+            continue;
+        }
+        if let Ok(cgroup) = Cgroup::open(&store.paths().instance(), id.as_str()) {
+            cgroup.kill_all()?;
+            cgroup.remove()?;
+        }
+        locks.push((id, lock));
+    }
+    let dead = |id: &ContainerId| locks.iter().any(|(dead, _)| *dead == id);
+    net::heal::heal(&net::Host::new(store.paths()), &store.networks().list()?, &|id| !dead(id))?;
+    for (id, lock) in locks {
+        super::supervisor::clear_run_folder(store, id);
+        lock.release();
+    }
+    Ok(())
 }
 
 /// Starts a successor: this program anew, so that a caller with threads may do it too.

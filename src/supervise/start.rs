@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::attach::AttachStream;
 use super::clients::{self, Kind};
 use super::report::{self, Report};
-use super::supervisor::Supervisor;
+use super::supervisor::{self, Supervisor};
 use super::{AttachMode, Error, Result, StartOptions, Started, detach};
 use crate::base::error::Explain;
 use crate::base::id::ContainerId;
@@ -209,7 +209,7 @@ fn failed(supervisor: &mut Supervisor, error: &Error) {
         addresses: Vec::new(),
         ..supervisor.state.clone()
     };
-    supervisor.clear_run_folder();
+    supervisor::clear_run_folder(&supervisor.store, supervisor.id());
     // The error goes to the caller anyway.
     drop(supervisor.save());
 }

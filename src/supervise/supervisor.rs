@@ -482,7 +482,7 @@ impl Supervisor {
         self.state.process = None;
         self.state.ports.clear();
         self.state.addresses.clear();
-        self.clear_run_folder();
+        clear_run_folder(&self.store, &self.spec.id);
         self.save_if_possible();
         if self.spec.auto_remove {
             self.release();
@@ -523,14 +523,6 @@ impl Supervisor {
         drop(card.write(&self.store.containers().run_folder(&self.spec.id)));
     }
 
-    /// Removes what only a living supervisor has; a folder that is gone as a whole is fine.
-    pub(super) fn clear_run_folder(&self) {
-        let run_folder = self.store.containers().run_folder(&self.spec.id);
-        for name in ["stdin", "stdout", "stderr", "attach.sock", "supervisor.json"] {
-            drop(crate::base::fs::remove_file(&run_folder.join(name)));
-        }
-    }
-
     /// Waits until clients have read what was sent to them: those who want no loss for ever, others for a while.
     fn linger(&mut self) {
         let deadline = Instant::now() + LINGER;
@@ -548,6 +540,15 @@ impl Supervisor {
             let timeout = rustix::event::Timespec::try_from(left).ok().filter(|_| !left.is_zero());
             let _interrupted = rustix::event::poll(&mut fds, timeout.as_ref());
         }
+    }
+}
+
+/// Removes what only a living supervisor has; a folder that is gone as a whole is fine. The socket goes last: while
+/// it is there, `heal` knows that something may be left.
+pub(super) fn clear_run_folder(store: &Store, id: &ContainerId) {
+    let run_folder = store.containers().run_folder(id);
+    for name in ["stdin", "stdout", "stderr", "supervisor.json", clients::SOCKET] {
+        drop(crate::base::fs::remove_file(&run_folder.join(name)));
     }
 }
 

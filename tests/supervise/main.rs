@@ -41,6 +41,7 @@ const TESTS: &[(&str, fn())] = &[
     ("names_resolve_from_the_first_moment_on", networked::names_resolve_from_the_first_moment_on),
     ("a_network_survives_restarts_and_dead_supervisors", networked::a_network_survives_restarts_and_dead_supervisors),
     ("a_port_in_use_leaves_nothing", networked::a_port_in_use_leaves_nothing),
+    ("a_supervisor_may_die_at_any_moment", networked::a_supervisor_may_die_at_any_moment),
     ("a_killed_supervisor_is_replaced", recovery::a_killed_supervisor_is_replaced),
     ("an_end_while_nobody_watched_is_seen", recovery::an_end_while_nobody_watched_is_seen),
     ("a_waiter_replaces_a_supervisor_that_died", recovery::a_waiter_replaces_a_supervisor_that_died),

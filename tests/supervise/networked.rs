@@ -4,12 +4,12 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use wharf::model::container::{ContainerSpec, NetworkMode, PortBinding, Protocol, RestartPolicy};
+use wharf::model::container::{ContainerSpec, NetworkMode, PortBinding, Protocol, RestartPolicy, Status};
 use wharf::model::network::{Attachment, NetworkRecord};
 use wharf::net::{Host, firewall, network};
 use wharf::supervise::{self, AttachMode};
 
-use crate::recovery::kill_supervisor;
+use crate::recovery::{kill_any_supervisor, kill_supervisor};
 use crate::world::World;
 
 /// A network that is removed from the host at the end.
@@ -161,6 +161,49 @@ pub fn a_port_in_use_leaves_nothing() {
     drop(taken);
     supervise::start(&world.store, &id, supervise::StartOptions::default()).unwrap();
     assert!(fetch_soon(port));
+    drop(world);
+    net.remove();
+}
+
+/// Kills the supervisor at every moment of a start; the next command puts everything right.
+pub fn a_supervisor_may_die_at_any_moment() {
+    let mut world = World::new();
+    let net = Net::new(&world);
+    let spec = published(&world, &net);
+    let id = world.create(&spec);
+    let (mut lost, mut started) = (0, 0);
+    for step in 0..50u64 {
+        let killer = kill_any_supervisor(&world, Duration::from_micros(step * 1_500));
+        match supervise::start(&world.store, &id, supervise::StartOptions::default()) {
+            Ok(_) => started += 1,
+            Err(supervise::Error::SupervisorLost { .. }) => lost += 1,
+            Err(error) => panic!("{}", crate::world::chain(&error)),
+        }
+        rustix::process::waitpid(Some(killer), rustix::process::WaitOptions::empty()).unwrap();
+        // The process that was being set up ends a little later than the one that set it up; till then it looks alive.
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let (state, alive) = loop {
+            supervise::heal(&world.store).unwrap();
+            let state = world.state(&id);
+            let alive = world.store.containers().supervisor_alive(&id).unwrap();
+            let works =
+                |process| alive && wharf::runtime::is_alive(process) && fetch(state.ports[0].host_port).is_some();
+            if state.process.map_or(!alive, works) {
+                break (state, alive);
+            }
+            assert!(Instant::now() < deadline, "step {step}: {state:?}");
+        };
+        if alive {
+            assert_eq!(state.status, Status::Running);
+            supervise::stop(&world.store, &id, None).unwrap();
+        }
+        assert!(world.store.endpoints().list(&net.record.id).unwrap().is_empty(), "step {step}");
+    }
+    println!("{lost} starts were cut off, {started} came through");
+    assert!(lost > 0 && started > 0);
+    // And it still works.
+    supervise::start(&world.store, &id, supervise::StartOptions::default()).unwrap();
+    assert!(fetch_soon(world.state(&id).ports[0].host_port));
     drop(world);
     net.remove();
 }

@@ -19,6 +19,32 @@ pub fn kill_supervisor(world: &World, id: &ContainerId) {
     }
 }
 
+/// Makes a process that kills the first supervisor of this world that it finds after `delay`; to be waited for.
+pub fn kill_any_supervisor(world: &World, delay: Duration) -> rustix::process::Pid {
+    let instance = world.store.paths().instance();
+    match wharf::sys::daemon::fork().unwrap() {
+        wharf::sys::daemon::Fork::Parent { pid } => pid,
+        wharf::sys::daemon::Fork::Child => {
+            std::thread::sleep(delay);
+            let deadline = Instant::now() + Duration::from_millis(100);
+            while !kill_first(&instance) && Instant::now() < deadline {}
+            wharf::sys::daemon::exit_now(0)
+        }
+    }
+}
+
+fn kill_first(instance: &str) -> bool {
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let text = |name: &str| std::fs::read_to_string(process.path().join(name)).unwrap_or_default();
+        if text("comm").trim() == "wharf-supervise" && text("cgroup").contains(&format!("/{instance}/supervisors")) {
+            let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
+            let pid = pid.and_then(rustix::process::Pid::from_raw).unwrap();
+            return rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok();
+        }
+    }
+    false
+}
+
 pub fn a_killed_supervisor_is_replaced() {
     let mut world = World::new();
     for delay_ms in [0, 150] {
