@@ -2,7 +2,7 @@
 //!
 //! A folder holds compose files and `expected.json`, `expected.yaml` or `expected.txt` (the error with its
 //! excerpts and hints, or the warnings), and may hold `options.json`: `files`, `project_name`, `profiles`,
-//! `services`, `environment`, `env_files`, `only_services`, `all_resources`. `@DIR@` stands for the folder.
+//! `services`, `environment`, `env_files`, `folder`, `only_services`, `all_resources`, `no_interpolate`. `@DIR@` stands for the folder.
 //! `UPDATE_EXPECT=1` writes the expected files anew; read the difference before you commit it.
 
 use std::collections::BTreeMap;
@@ -25,6 +25,7 @@ struct Case {
     env_files: Vec<PathBuf>,
     only_services: bool,
     all_resources: bool,
+    no_interpolate: bool,
 }
 
 fn load(folder: &Path) -> Result<Loaded, compose::Error> {
@@ -39,6 +40,7 @@ fn load(folder: &Path) -> Result<Loaded, compose::Error> {
     options.env_files = case.env_files;
     options.only_services = case.only_services;
     options.all_resources = case.all_resources;
+    options.interpolate = !case.no_interpolate;
     compose::load(&options)
 }
 
@@ -131,6 +133,10 @@ fn yaml_output_loads_to_the_same_project() {
     let mut compared = 0;
     for entry in fs::read_dir(&data).unwrap() {
         let folder = entry.unwrap().path();
+        // What still holds variables can be another project the next time.
+        if folder.ends_with("no-interpolate") {
+            continue;
+        }
         let Ok(first) = load(&folder) else { continue };
         let file = scratch.join("compose.yaml");
         fs::write(&file, first.to_yaml()).unwrap();

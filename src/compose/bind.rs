@@ -89,6 +89,9 @@ fn bind_fields(load: &mut Load, map: &Map, attributes: &'static [Attribute], pat
 
 /// The typed value; `None` when it is empty and left out, or wrong.
 fn bind_value(load: &mut Load, node: &Node, kind: &'static Kind, path: Path<'_>) -> Option<Node> {
+    if load.is_template(node) {
+        return Some(node.clone());
+    }
     let value = match kind {
         Kind::Text => {
             let text = text_of(load, node, path)?;
@@ -498,4 +501,71 @@ fn ulimit(load: &mut Load, node: &Node, path: Path<'_>) -> Option<Value> {
         }
     }
     Some(Value::Map(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The value that a service prints for one attribute, or its mistake.
+    fn check(name: &str, value: Value) -> String {
+        let mut load = Load::default();
+        let service: Map = [(name.to_owned(), Node::from(value))].into_iter().collect();
+        let bound = bind_fields(&mut load, &service, attributes::SERVICE, Path::default());
+        match load.check() {
+            Ok(()) => bound
+                .get(name)
+                .map_or("-".into(), |node| crate::compose::output::json(node, Path::default()).to_string()),
+            Err(error) => format!("error: {error}"),
+        }
+    }
+
+    fn text(name: &str, text: &str) -> String {
+        check(name, Value::Text(text.into()))
+    }
+
+    #[test]
+    fn durations_print_as_go_prints_them() {
+        for (given, expected) in [
+            ("1d", "\"24h0m0s\""),
+            ("1w", "\"168h0m0s\""),
+            ("90s", "\"1m30s\""),
+            ("1h2m3s", "\"1h2m3s\""),
+            ("1.5s", "\"1.5s\""),
+            ("100us", "\"100µs\""),
+            ("-1s", "\"-1s\""),
+            ("0", "\"0s\""),
+        ] {
+            assert_eq!(text("stop_grace_period", given), expected, "{given}");
+        }
+        for wrong in ["", "5", "5x", "s"] {
+            assert!(text("stop_grace_period", wrong).starts_with("error: stop_grace_period must be a duration"));
+        }
+    }
+
+    #[test]
+    fn sizes_print_as_bytes() {
+        for (given, expected) in [
+            ("64m", "\"67108864\""),
+            ("1.5g", "\"1610612736\""),
+            ("1 KiB", "\"1024\""),
+            ("-1", "\"-1\""),
+            ("512", "\"512\""),
+            ("0", "-"),
+        ] {
+            assert_eq!(text("memswap_limit", given), expected, "{given}");
+        }
+        assert_eq!(check("mem_limit", Value::Integer(1024)), "\"1024\"");
+        assert!(text("mem_limit", "lots").starts_with("error: mem_limit must be a size"));
+    }
+
+    #[test]
+    fn numbers_and_booleans_may_be_text() {
+        assert_eq!(text("cpus", "0.1"), "0.1");
+        assert_eq!(text("pids_limit", "10"), "10");
+        assert_eq!(text("tty", "yes"), "true");
+        assert_eq!(text("tty", "false"), "-");
+        assert_eq!(text("init", "false"), "false");
+        assert!(text("init", "maybe").starts_with("error: init must be true or false"));
+    }
 }

@@ -1,6 +1,7 @@
 //! What the forms cannot say: attributes that exclude each other, addresses that are none.
 
 use super::Error;
+use super::error::shorten;
 use super::node::{Node, Value};
 use super::path::{ITEM, Path};
 use super::progress::Load;
@@ -16,7 +17,7 @@ fn walk(load: &mut Load, node: &Node, path: Path<'_>) {
         ["volumes", _] => external_alone(load, node, path),
         ["configs", _] => one_source(load, node, &["file", "environment", "content"], path),
         ["secrets", _] => one_source(load, node, &["file", "environment"], path),
-        ["services", _, "ports", ITEM] => address(load, node),
+        ["services", _, "ports", ITEM] => port(load, node),
         ["services", _, "develop", "watch", ITEM, "path"] if node.as_str() == Some("") => {
             load.mistake(node.place(), format!("{path} is empty"));
         }
@@ -62,11 +63,18 @@ fn one_source(load: &mut Load, node: &Node, keys: &[&str], path: Path<'_>) {
     }
 }
 
-fn address(load: &mut Load, node: &Node) {
+fn port(load: &mut Load, node: &Node) {
     if let Some(address) = node.get("host_ip")
         && let Some(text) = address.as_str()
         && text.parse::<std::net::IpAddr>().is_err()
+        && !load.is_template(address)
     {
-        load.mistake(address.place(), format!("`{text}` is not an IP address"));
+        load.mistake(address.place(), format!("`{}` is not an IP address", shorten(text)));
+    }
+    if let Some(target) = node.get("target")
+        && let Value::Integer(number) = target.value
+        && !(1..=65535).contains(&number)
+    {
+        load.mistake(target.place(), format!("container port {number} is not 1 to 65535"));
     }
 }

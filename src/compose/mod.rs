@@ -95,7 +95,7 @@ pub struct Options {
     pub only_services: bool,
     /// Keep networks, volumes, configs and secrets that no enabled service uses (`--all-resources`).
     pub all_resources: bool,
-    /// Substitute variables (off: `config --no-interpolate`).
+    /// Substitute variables (off: `config --no-interpolate`; what depends on one is not in the [`Project`] then).
     pub interpolate: bool,
     /// Fill in implicit networks, names and dependencies (off: `config --no-normalize`).
     pub normalize: bool,
@@ -197,6 +197,7 @@ pub fn discover(options: &Options) -> Result<Scope, Error> {
 /// Errors: [`Error::NoFile`] where there is none, [`Error::Invalid`] with every mistake that could be found.
 pub fn load(options: &Options) -> Result<Loaded, Error> {
     let mut load = Load::default();
+    load.lenient = !options.interpolate;
     let mut scope = discovery::discover(&mut load, options)?;
     if scope.files.is_empty() {
         return Err(Error::NoFile { folder: scope.project_directory });

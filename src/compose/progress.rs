@@ -28,6 +28,8 @@ struct SourceFile {
 #[derive(Default)]
 pub(crate) struct Load {
     files: Vec<SourceFile>,
+    /// Variables were not substituted: text with a dollar sign may stand for anything.
+    pub lenient: bool,
     mistakes: Vec<Mistake>,
     warnings: Vec<Warning>,
     nodes: usize,
@@ -118,6 +120,11 @@ impl Load {
         if !self.mistakes.contains(&mistake) {
             self.mistakes.push(mistake);
         }
+    }
+
+    /// Whether a value is a template that was not substituted, and so cannot be judged.
+    pub fn is_template(&self, node: &Node) -> bool {
+        self.lenient && node.as_str().is_some_and(|text| text.contains('$'))
     }
 
     /// Whether so many mistakes were noted that more are not worth looking for.

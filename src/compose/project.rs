@@ -40,7 +40,7 @@ pub(crate) fn finish(
 ) -> Result<Project, Error> {
     let mut disabled = Map::new();
     let profiles = select_by_profile(tree, &mut disabled, &scope.profiles, &options.services)?;
-    if options.check_consistency {
+    if options.check_consistency && options.interpolate {
         consistency::check(load, tree, &disabled);
     }
     load.check()?;
@@ -194,6 +194,7 @@ fn typed_services(load: &mut Load, services: Option<&Map>) -> BTreeMap<String, S
             Ok(service) => {
                 out.insert(name.clone(), Service { name: name.clone(), canonical, ..service });
             }
+            Err(_) if load.lenient => {}
             Err(error) => load.mistake(node.key, format!("service `{name}`: {error}")),
         }
     }
@@ -207,6 +208,7 @@ fn typed<T: DeserializeOwned>(load: &mut Load, tree: &Node, section: &'static st
             Ok(resource) => {
                 out.insert(key.clone(), resource);
             }
+            Err(_) if load.lenient => {}
             Err(error) => load.mistake(node.key, format!("{section}.{key}: {error}")),
         }
     }

@@ -25,7 +25,7 @@ pub(crate) fn validate_include(load: &mut Load, node: &Node) -> Result<(), Error
 }
 
 fn check(load: &mut Load, node: &Node, form: &'static Form, path: Path<'_>) {
-    if load.is_full() {
+    if load.is_full() || load.is_template(node) {
         return;
     }
     match form {
