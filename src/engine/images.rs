@@ -8,7 +8,7 @@ use super::service::{image_name, in_service};
 use super::{Engine, Error, Result};
 use crate::build::{self, BuildNetwork, BuildRequest, DockerfileSource};
 use crate::image::{self, PullOptions};
-use crate::model::event::Progress;
+use crate::model::event::{Event, EventStatus, Progress};
 use crate::model::image::Image;
 use crate::model::project::{Build, Project, Service, Ulimit};
 use crate::model::reference::Reference;
@@ -211,7 +211,17 @@ impl Engine {
     ) -> Result<Image> {
         let fail = |error| in_service(service, "cannot be built", error);
         let request = build_request(project, service, build, wish).map_err(fail)?;
-        build::build(&self.store, &request, progress).map_err(|error| fail(error.into()))
+        progress.working(&service.name, "Building");
+        match build::build(&self.store, &request, progress) {
+            Ok(image) => {
+                progress.done(&service.name, "Built");
+                Ok(image)
+            }
+            Err(error) => {
+                progress.report(Event::new(&service.name, EventStatus::Error, "Error"));
+                Err(fail(error.into()))
+            }
+        }
     }
 
     /// Removes an image by name or id.
