@@ -9,7 +9,7 @@ pub mod exec;
 mod keys;
 mod raw;
 
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::signal::Signal;
@@ -89,9 +89,4 @@ fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Says something while a terminal is in raw mode.
-fn say_raw(text: &str) {
-    drop(io::stderr().lock().write_all(format!("{text}\r\n").as_bytes()));
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use indexmap::IndexMap;
 use unicode_width::UnicodeWidthChar;
 
+use super::plain::ends_in_time;
 use crate::base::units::format_bytes;
 use crate::cli::terminal::{self, Style, paint, visible};
 use crate::model::event::{Event, EventStatus};
@@ -78,7 +79,10 @@ impl Entry {
             _ => {}
         }
         self.status = event.status;
-        self.text = visible(event.text.lines().next().unwrap_or_default());
+        let text = event.text.lines().next().unwrap_or_default();
+        // The block has a column of times of its own.
+        let text = if ends_in_time(text) { text.rsplit_once(' ').map_or("", |(text, _)| text) } else { text };
+        self.text = visible(text);
         if event.amount.is_some() {
             self.amount = event.amount;
         }

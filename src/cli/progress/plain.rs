@@ -44,8 +44,9 @@ impl Plain {
                 now
             }
         };
-        let mut line = format!("{} {}  {}", self.prefix, visible(&event.resource), visible(&event.text));
-        if event.parent.is_some() && event.status == EventStatus::Done {
+        let parent = event.parent.as_deref().map(|parent| format!("{} ", visible(parent))).unwrap_or_default();
+        let mut line = format!("{} {parent}{}  {}", self.prefix, visible(&event.resource), visible(&event.text));
+        if event.parent.is_some() && event.status == EventStatus::Done && !ends_in_time(&event.text) {
             let seconds = now.duration_since(since).as_secs_f64();
             if seconds >= 0.05 {
                 line.push_str(&format!(" {seconds:.1}s"));
@@ -57,12 +58,20 @@ impl Plain {
     }
 }
 
-/// `[web 2/5]` of `[web 2/5] RUN make`, else the parent, else the resource.
+/// `web [2/5]` of `[2/5] RUN make`, else the parent, else the resource.
 fn step_label(event: &Event) -> String {
+    let parent = event.parent.as_deref();
     if let Some(end) = event.resource.find(']').filter(|_| event.resource.starts_with('[')) {
-        return visible(&event.resource[..=end]);
+        let step = &event.resource[..=end];
+        return visible(&parent.map_or_else(|| step.to_owned(), |parent| format!("{parent} {step}")));
     }
-    format!("{} |", visible(event.parent.as_deref().unwrap_or(&event.resource)))
+    format!("{} |", visible(parent.unwrap_or(&event.resource)))
+}
+
+/// Whether a text has its time already: `DONE 0.9s`.
+pub(super) fn ends_in_time(text: &str) -> bool {
+    let last = text.rsplit(' ').next().unwrap_or_default();
+    last.strip_suffix('s').is_some_and(|number| number.contains('.') && number.parse::<f64>().is_ok())
 }
 
 #[cfg(test)]
@@ -105,8 +114,14 @@ mod tests {
                 (step(EventStatus::Output, "cc\x1b[0m a.c\nld"), 100),
                 (step(EventStatus::Done, "done"), 1240),
             ],
-            " [web 2/5] RUN make\n [web 2/5] cc\\u{1b}[0m a.c\n [web 2/5] ld\n [web 2/5] RUN make  done 1.2s\n",
+            " web [2/5] RUN make\n web [2/5] cc\\u{1b}[0m a.c\n web [2/5] ld\n web [2/5] RUN make  done 1.2s\n",
         );
+    }
+
+    #[test]
+    fn a_time_is_said_once() {
+        assert!(ends_in_time("DONE 0.9s"));
+        assert!(!ends_in_time("CACHED") && !ends_in_time("Images") && !ends_in_time(""));
     }
 
     #[test]
