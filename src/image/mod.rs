@@ -25,6 +25,8 @@ mod pull_tests;
 mod registry;
 mod remove;
 mod tar_reader;
+#[cfg(test)]
+mod test_registries;
 mod unpack;
 #[cfg(test)]
 mod unpack_tests;
