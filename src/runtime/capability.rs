@@ -101,7 +101,7 @@ pub fn of(security: &Security, available: Set) -> Result<Set, Error> {
     let (add_all, add) = parse(&security.cap_add)?;
     let (drop_all, drop) = parse(&security.cap_drop)?;
     let base = match (add_all, drop_all) {
-        (true, _) => u64::MAX & !drop,
+        (true, _) => !drop,
         (false, true) => add,
         (false, false) => (DEFAULT.0 & !drop) | add,
     };

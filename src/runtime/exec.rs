@@ -119,7 +119,7 @@ fn open_master(root: &OwnedFd) -> Result<OwnedFd, Errno> {
     let stat = rustix::fs::fstat(&place)?;
     let is_master = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && stat.st_rdev == rustix::fs::makedev(5, 2)
-        && i64::try_from(rustix::fs::fstatfs(&place)?.f_type) == Ok(DEVPTS);
+        && rustix::fs::fstatfs(&place)?.f_type == DEVPTS;
     if !is_master {
         return Err(Errno::NODEV);
     }

@@ -304,8 +304,11 @@ fn open_stdio(stdio: &Stdio, terminals: Option<&OwnedFd>) -> Result<OpenStdio, E
     }
 }
 
-/// Opens the namespaces of others that are joined.
-fn open_joins(launch: &Launch<'_>) -> Result<(Vec<(OwnedFd, i32)>, Option<OwnedFd>), Error> {
+/// A namespace and its kind (`CLONE_NEW*`).
+type Join = (OwnedFd, i32);
+
+/// Opens the namespaces of others that are joined, and the mount namespace whose /dev/shm is shared.
+fn open_joins(launch: &Launch<'_>) -> Result<(Vec<Join>, Option<OwnedFd>), Error> {
     let security = &launch.spec.security;
     let mut joins = Vec::new();
     if let NetNamespace::Join(namespace) = &launch.net {

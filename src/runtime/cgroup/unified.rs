@@ -20,7 +20,7 @@ const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
 /// Whether a v2 tree is mounted at `root`.
 pub(super) fn is_mounted(root: &Path) -> bool {
-    rustix::fs::statfs(root).is_ok_and(|stat| i64::try_from(stat.f_type).is_ok_and(|magic| magic == MAGIC))
+    rustix::fs::statfs(root).is_ok_and(|stat| stat.f_type == MAGIC)
 }
 
 /// Makes the group `relative` with every controller that there is.

@@ -111,3 +111,30 @@ fn a_paused_or_ended_container_is_refused() {
     assert!(!is_alive(identity) && identify(identity).is_none());
     assert!(matches!(container.exec(&["true"], |_| {}), Err(Error::NotRunning { .. })));
 }
+
+#[test]
+fn nothing_lies_between_the_root_and_the_hosts() {
+    // Everything that is attached somewhere for a moment on the way: files, and a path inside layers.
+    let container = Waiting::new(|bench| {
+        bench.files = vec![secret("/run/secrets/key", "secret", 0, 0o400)];
+        let lowers = vec![bench.folder.join("l1"), bench.folder.join("l2")];
+        for lower in &lowers {
+            std::fs::create_dir_all(lower.join("sub")).unwrap();
+        }
+        bench.mounts = vec![ResolvedMount {
+            target: "/layers".into(),
+            read_only: true,
+            source: ResolvedSource::Layers { stack: RootFs { lowers, upper: None }, subpath: Some("sub".into()) },
+        }];
+    });
+    let output = |args: &[&str]| container.exec(args, |_| {}).unwrap().output;
+    let inside = output(&["ls", "/"]);
+    assert_eq!(inside, "bin\ndev\netc\nlayers\nproc\nrun\nsys\ntmp\n");
+    assert_eq!(output(&["ls", "/.."]), inside);
+    assert_eq!(output(&["ls", "/proc/1/root/.."]), inside);
+    // Who enters later sees the same mounts as the first process, and of each target that is ours one.
+    let mounts = output(&["cat", "/proc/1/mounts"]);
+    assert_eq!(output(&["cat", "/proc/self/mounts"]), mounts);
+    assert_eq!(mounts.lines().filter(|line| line.split(' ').nth(1) == Some("/")).count(), 1, "{mounts}");
+    assert_eq!(mounts.lines().filter(|line| line.split(' ').nth(1) == Some("/proc")).count(), 1, "{mounts}");
+}
