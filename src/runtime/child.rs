@@ -545,9 +545,10 @@ fn set_stdio(plan: &ProcessPlan) -> Result<(), Errno> {
         StdioPlan::Pipes([input, output, error]) => [input.as_fd(), output.as_fd(), error.as_fd()],
         StdioPlan::Terminal(slave) => [slave.as_fd(), slave.as_fd(), slave.as_fd()],
     };
+    let is_terminal = matches!(plan.stdio, StdioPlan::Terminal(_));
     for (number, file) in files.into_iter().enumerate() {
         process::duplicate_to(file, number as i32, false)?;
-        own_stream(file, plan.uid)?;
+        own_stream(file, plan.uid, is_terminal)?;
     }
     if let StdioPlan::Terminal(slave) = &plan.stdio {
         rustix::process::ioctl_tiocsctty(slave)?;
@@ -555,15 +556,13 @@ fn set_stdio(plan: &ProcessPlan) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Gives a stream to the process's user, so that /dev/stdout can be opened by it. Shared files (/dev/null) stay as
-/// they are.
-fn own_stream(file: BorrowedFd<'_>, uid: u32) -> Result<(), Errno> {
+/// Gives a stream to the process's user, so that /dev/stdout can be opened by it. Files and devices of the host
+/// (/dev/null) stay as they are.
+fn own_stream(file: BorrowedFd<'_>, uid: u32, is_terminal: bool) -> Result<(), Errno> {
     let stat = rustix::fs::fstat(file)?;
     let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
-    let is_null = stat.st_rdev == rustix::fs::makedev(1, 3);
-    let is_stream = matches!(kind, rustix::fs::FileType::Fifo | rustix::fs::FileType::Socket)
-        || (kind == rustix::fs::FileType::CharacterDevice && !is_null);
-    if !is_stream || stat.st_uid == uid {
+    let is_pipe = matches!(kind, rustix::fs::FileType::Fifo | rustix::fs::FileType::Socket);
+    if !(is_pipe || is_terminal) || stat.st_uid == uid {
         return Ok(());
     }
     match rustix::fs::fchown(file, Some(rustix::fs::Uid::from_raw(uid)), None) {

@@ -2,6 +2,9 @@
 //!
 //! It is the cloned child itself, which stays instead of executing anything: no program of ours is ever executed
 //! inside a container. It cannot be looked into (not dumpable), holds no descriptor and one capability, CAP_KILL.
+//!
+//! What it does not do: a container that is given CAP_SYS_PTRACE can look into it all the same, and open our program
+//! file by /proc/1/exe. Whoever adds that capability trusts the container with the host's wharf.
 
 use rustix::io::Errno;
 

@@ -247,6 +247,10 @@ fn user_mounts(launch: &Launch<'_>, mounts: &mut Mounts) -> Result<(), Error> {
 
 fn user_mount(user: &ResolvedMount, mounts: &mut Mounts) -> Result<(), Error> {
     let target = &user.target;
+    if normal(target).is_empty() {
+        // What lies on the root would not be the root.
+        return Err(Error::Unknown { kind: "place for a mount", name: target.clone() });
+    }
     match &user.source {
         ResolvedSource::Bind { path, subpath, propagation, recursive } => {
             let propagation = propagation.as_deref();

@@ -81,6 +81,18 @@ fn a_folder_is_not_mounted_onto_a_file() {
 }
 
 #[test]
+fn nothing_is_mounted_over_the_root() {
+    for target in ["/", "", "//."] {
+        let mut bench = Bench::new(&["true"]);
+        bench.mounts = vec![bind(Path::new("/etc"), target, false)];
+        assert_eq!(bench.run().unwrap_err().to_string(), format!("`{target}` is not a place for a mount"));
+    }
+    let mut bench = Bench::new(&["true"]);
+    bench.mounts = vec![bind(Path::new("/etc"), "/..", false)];
+    assert!(bench.run().is_err());
+}
+
+#[test]
 fn a_subpath_stays_inside() {
     let mut bench = Bench::new(&["ls", "/data"]);
     let source = bench.folder.join("volume");
