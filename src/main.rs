@@ -1,5 +1,8 @@
 //! Picks the role of this process before any thread or async runtime exists: a supervisor that executed itself, or the
 //! command line.
+//!
+//! SIGPIPE stays ignored, as Rust has it: a command whose reader went away sees an error that it takes for its end,
+//! and no broken connection ends a supervisor. A container's process gets the default dispositions from the runtime.
 
 use std::ffi::OsString;
 use std::process::ExitCode;

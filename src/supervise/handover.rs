@@ -111,7 +111,10 @@ fn try_exec(supervisor: &Supervisor) -> Option<()> {
 /// Goes on as the supervisor whose state lies in the memory file `number`; returns the process's exit code.
 pub(super) fn resume(number: i32) -> i32 {
     match daemon::inherited(number).ok_or(()).and_then(|memory| load(memory).map_err(drop)) {
-        Ok(supervisor) => supervisor.work(),
+        Ok(supervisor) => {
+            daemon::drop_unchanged_pages();
+            supervisor.work()
+        }
         // The next command finds the lock free and makes a successor.
         Err(()) => 1,
     }

@@ -220,7 +220,8 @@ impl Supervisor {
             }
             watched.extend(run.stdio.input().map(|fd| (Source::Input, fd, PollFlags::OUT)));
             watched.push((Source::Process, run.process.pidfd.as_fd(), PollFlags::IN));
-            if let Some(prober) = &run.prober {
+            // A frozen container's probe is looked at when it goes on.
+            if let Some(prober) = run.prober.as_ref().filter(|_| self.state.status != Status::Paused) {
                 watched.extend(prober.fds().map(|fd| (Source::Probe, fd, PollFlags::IN)));
             }
         }
