@@ -109,27 +109,22 @@ fn files_of_environment(
 /// The nearest compose file in `folder` or above it, and its override file.
 fn search(load: &mut Load, folder: &Path) -> Vec<PathBuf> {
     for folder in folder.ancestors() {
-        let present = |names: &[&str]| -> Vec<PathBuf> {
-            names.iter().map(|name| folder.join(name)).filter(|file| file.exists()).collect()
-        };
-        let mut files = Vec::new();
-        for candidates in [present(&NAMES), present(&OVERRIDES)] {
-            if files.is_empty() && candidates.iter().all(|file| OVERRIDES.iter().any(|name| file.ends_with(name))) {
-                break;
-            }
-            if let [first, others @ ..] = candidates.as_slice() {
-                if !others.is_empty() {
-                    let first = first.display();
-                    load.warn(Span::default(), format!("several compose files are here, using {first}"));
-                }
-                files.push(first.clone());
-            }
-        }
-        if !files.is_empty() {
-            return files;
+        if let Some(file) = preferred(load, folder, &NAMES) {
+            return [Some(file), preferred(load, folder, &OVERRIDES)].into_iter().flatten().collect();
         }
     }
     Vec::new()
+}
+
+/// The first of `names` that exists in `folder`; others beside it are warned about.
+fn preferred(load: &mut Load, folder: &Path, names: &[&str]) -> Option<PathBuf> {
+    let mut present = names.iter().map(|name| folder.join(name)).filter(|file| file.exists());
+    let first = present.next()?;
+    if present.next().is_some() {
+        let message = format!("several compose files are in {}, using {}", folder.display(), first.display());
+        load.warn(Span::default(), message);
+    }
+    Some(first)
 }
 
 /// The project's name before its files are read.
