@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::members::{InScope, Member};
 use super::progress::Reporter;
-use super::signals::interruptible;
+use super::signals::{Interruption, interruptible};
 use super::{Context, Failure, Mistake, Outcome};
 use crate::compose::{Loaded, Options};
 use crate::engine::execute::Execution;
@@ -110,16 +110,36 @@ impl Context {
         Ok(Engine::open_with_launcher(&self.paths)?)
     }
 
-    /// Carries out a verb of the engine below a progress display; Ctrl-C ends it early.
+    /// Carries out a verb of the engine below a progress display; Ctrl-C ends it after what is under way.
     pub fn perform<T: Send>(
         &self,
         reporter: Reporter,
         project: Option<&Project>,
         verb: impl FnOnce(&Execution<'_>) -> engine::Result<T> + Send,
     ) -> Result<T, Failure> {
-        let result = interruptible(self, |cancelled: &AtomicBool| {
-            verb(&Execution { project, progress: &reporter, cancelled, on_start: None })
-        });
+        self.perform_until(Interruption::Graceful, reporter, project, verb)
+    }
+
+    /// The same for downloads and builds, which Ctrl-C ends at once.
+    pub fn perform_transfer<T: Send>(
+        &self,
+        reporter: Reporter,
+        project: Option<&Project>,
+        verb: impl FnOnce(&Execution<'_>) -> engine::Result<T> + Send,
+    ) -> Result<T, Failure> {
+        self.perform_until(Interruption::AtOnce, reporter, project, verb)
+    }
+
+    fn perform_until<T: Send>(
+        &self,
+        interruption: Interruption,
+        reporter: Reporter,
+        project: Option<&Project>,
+        verb: impl FnOnce(&Execution<'_>) -> engine::Result<T> + Send,
+    ) -> Result<T, Failure> {
+        let work =
+            |cancelled: &AtomicBool| verb(&Execution { project, progress: &reporter, cancelled, on_start: None });
+        let result = interruptible(self, interruption, || reporter.end_block(), work);
         reporter.finish();
         result?.map_err(Failure::of_engine)
     }

@@ -44,9 +44,23 @@ impl AsFd for Signals {
     }
 }
 
+/// What the first Ctrl-C does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interruption {
+    /// Sets the flag: what is under way is finished. The second one ends the process.
+    Graceful,
+    /// Ends the process: for downloads and builds, which the next command goes on with.
+    AtOnce,
+}
+
 /// Runs `work` on a thread of its own and sets its flag at the first Ctrl-C or SIGTERM. The second one ends the
-/// process at once: every step is idempotent, so the next command goes on from there.
-pub fn interruptible<T: Send>(context: &Context, work: impl FnOnce(&AtomicBool) -> T + Send) -> Result<T, Failure> {
+/// process at once, after `before_end`: every step is idempotent, so the next command goes on from there.
+pub fn interruptible<T: Send>(
+    context: &Context,
+    interruption: Interruption,
+    before_end: impl Fn(),
+    work: impl FnOnce(&AtomicBool) -> T + Send,
+) -> Result<T, Failure> {
     let signals = Signals::block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
     let pipe = |source: rustix::io::Errno| Mistake::System { operation: "make a pipe", source: source.into() };
     let (finished, finish) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(pipe)?;
@@ -65,7 +79,8 @@ pub fn interruptible<T: Send>(context: &Context, work: impl FnOnce(&AtomicBool) 
                 break;
             }
             while let Some(signal) = signals.next() {
-                if cancelled.swap(true, Ordering::Relaxed) {
+                if cancelled.swap(true, Ordering::Relaxed) || interruption == Interruption::AtOnce {
+                    before_end();
                     end_now(signal);
                 }
                 context.say("Stopping after what is under way... press Ctrl+C again to end at once");

@@ -58,7 +58,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     };
     let engine = context.engine()?;
     let reporter = context.reporter_unless(args.quiet, "Building");
-    context.perform(reporter, Some(project), |execution| {
+    context.perform_transfer(reporter, Some(project), |execution| {
         engine.ensure_images(project, &services, &wish, execution.progress)
     })?;
     Ok(0)

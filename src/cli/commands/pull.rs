@@ -75,7 +75,7 @@ fn pull_services(context: &Context, args: &Args, project: &Project) -> Outcome {
     let wish = ImageWish { pull: Some(policy), no_build: true, ..ImageWish::default() };
     let engine = context.engine()?;
     let reporter = context.reporter_unless(args.quiet, "Pulling");
-    let pulled = context.perform(reporter, Some(project), |execution| {
+    let pulled = context.perform_transfer(reporter, Some(project), |execution| {
         engine.ensure_images(project, &pullable, &wish, execution.progress)
     });
     match pulled {
@@ -91,7 +91,7 @@ pub fn pull_images(context: &Context, args: &Args) -> Outcome {
         args.targets.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(crate::engine::Error::from)?;
     let engine = context.engine()?;
     let reporter = context.reporter_unless(args.quiet, "Pulling");
-    context.perform(reporter, None, |execution| {
+    context.perform_transfer(reporter, None, |execution| {
         for (reference, name) in references.iter().zip(&args.targets) {
             let policy = if args.policy == Policy::Always { PullPolicy::Always } else { PullPolicy::Missing };
             let name = if policy == PullPolicy::Always { reference.familiar() } else { name.clone() };

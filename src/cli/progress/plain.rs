@@ -105,8 +105,7 @@ mod tests {
             amount: Some((1, 2)),
             ..Event::new("abc", EventStatus::Working, "Downloading")
         };
-        let step =
-            |status, text| Event { parent: Some("web".into()), ..Event::new("[web 2/5] RUN make", status, text) };
+        let step = |status, text| Event { parent: Some("web".into()), ..Event::new("[2/5] RUN make", status, text) };
         check(
             &[
                 (layer, 0),
