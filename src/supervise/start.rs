@@ -173,13 +173,20 @@ fn begin(store: &Store, request: &Request, attach: Option<OwnedFd>) -> Result<Su
 }
 
 /// Takes the supervisor's lock: at once, or as soon as one that has nothing left to do but to give it back did so.
+///
+/// A supervisor whose command was killed may be starting the container at this moment: then it runs soon, or the
+/// lock becomes free. That is the one case in which neither is true yet; it lasts some milliseconds and is looked
+/// at again and again, since it has no event of its own.
 fn take_lock(store: &Store, id: &ContainerId) -> Result<Lock> {
+    const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(2);
     let containers = store.containers();
     let already = || Error::AlreadyRunning { id: id.clone() };
-    let lock = match containers.supervisor_lock(id)? {
-        Some(lock) => lock,
-        None if is_active(&containers.state(id)?) => return Err(already()),
-        None => Lock::exclusive(&containers.supervisor_lock_path(id))?,
+    let lock = loop {
+        match containers.supervisor_lock(id)? {
+            Some(lock) => break lock,
+            None if is_active(&containers.state(id)?) => return Err(already()),
+            None => std::thread::sleep(LOOK_AGAIN),
+        }
     };
     let state = containers.state(id)?;
     // Its supervisor died and it lives: `heal` is what it needs.

@@ -44,9 +44,9 @@ fn a_container_outlives_its_supervisor() {
         "i=0; while [ $i -lt 40 ]; do echo tick $i; i=$((i+1)); sleep 0.05; done; exit 7",
     ]);
     eventually("the first line", || world.ok(&["logs", "tick"]).contains("tick 0").then_some(()));
-    let supervisors = world.processes();
+    let supervisors = world.supervisors();
     assert_eq!(supervisors.len(), 1, "{supervisors:?}");
-    let pid = rustix::process::Pid::from_raw(supervisors[0].0).expect("a process number");
+    let pid = rustix::process::Pid::from_raw(supervisors[0]).expect("a process number");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it can be killed");
     // Any command heals.
     assert!(world.ok(&["ps", "-a"]).contains("tick"));

@@ -208,6 +208,16 @@ impl World {
         }
     }
 
+    /// The processes that run our own program.
+    pub fn supervisors(&self) -> Vec<i32> {
+        let own = fs::metadata(env!("CARGO_BIN_EXE_wharf")).expect("the program is there");
+        let is_ours = |pid: &i32| {
+            use std::os::unix::fs::MetadataExt;
+            fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(|exe| (exe.dev(), exe.ino()) == (own.dev(), own.ino()))
+        };
+        self.processes().into_iter().map(|(pid, _)| pid).filter(is_ours).collect()
+    }
+
     /// Names of the links of bridges and containers on the host that belong to this world's networks.
     pub fn bridges(&self) -> Vec<String> {
         let mut bridges = Vec::new();
