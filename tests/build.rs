@@ -313,6 +313,20 @@ fn archives_are_unpacked_by_add_and_stay_below_their_destination() {
     assert!(bench.file(&image, "etc/planted").is_none(), "the link leads to /dest/etc");
     assert_eq!(bench.text(&image, "dest/etc/planted"), "bad");
     assert!(bench.file(&image, "kept").is_some_and(|path| path.is_file()));
+
+    // Other compressions are told by their content, too; what is compressed but no archive is copied as it is.
+    let mut plain = tar::Builder::new(Vec::new());
+    plain.append_data(&mut header, "inside", &b"abc"[..]).expect("an entry");
+    let plain = plain.into_inner().expect("an archive");
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    std::io::Write::write_all(&mut bzip2, &plain).expect("compressed");
+    std::fs::write(bench.path("a.bz2"), bzip2.finish().expect("compressed")).expect("the archive");
+    std::fs::write(bench.path("a.zst"), zstd::encode_all(plain.as_slice(), 1).expect("compressed"))
+        .expect("the archive");
+    std::fs::write(bench.path("text.zst"), zstd::encode_all(&b"text"[..], 1).expect("compressed")).expect("the file");
+    let image = bench.build("FROM busybox\nADD a.bz2 /b\nADD a.zst /z\nADD text.zst /t/\n");
+    assert_eq!((bench.text(&image, "b/inside"), bench.text(&image, "z/inside")), ("abc".into(), "abc".into()));
+    assert!(bench.file(&image, "t/text.zst").is_some());
 }
 
 #[test]
@@ -394,4 +408,28 @@ fn triggers_of_a_base_image_come_first_and_are_not_inherited() {
     let image = bench.build("FROM builder:1\nRUN cat /src/source /mode\n");
     assert_eq!(bench.text(&image, "mode"), "plain\n");
     assert!(image.config.config.on_build.is_empty());
+}
+
+#[test]
+fn a_mounted_context_hides_what_is_ignored() {
+    let bench = Bench::new();
+    bench.write("src/seen", "s");
+    bench.write("src/hidden.log", "h");
+    bench.write(".dockerignore", "**/*.log\n");
+    bench.build("FROM busybox\nRUN --mount=target=/all cat /all/src/seen && test ! -e /all/src/hidden.log\n");
+    bench.build("FROM busybox\nRUN --mount=target=/part,source=src cat /part/seen && test ! -e /part/hidden.log\n");
+}
+
+#[test]
+fn an_image_of_another_platform_is_not_taken_for_the_wanted_one() {
+    let bench = Bench::new();
+    let image = bench.store.images().find("busybox").expect("the base");
+    // Nobody listens there: the pull fails at once, on this machine.
+    let name = "127.0.0.1:9/base";
+    bench.store.images().tag(&name.parse().expect("a name"), &image.id).expect("a tag");
+    bench.build(&format!("FROM {name}\nRUN true\n"));
+    let error =
+        bench.try_build(&format!("FROM --platform=linux/s390x {name}\nRUN true\n")).expect_err("it is not here");
+    assert!(matches!(error, Error::Image { .. }), "{}", told(&error));
+    assert_eq!(error.excerpts().first().map(|excerpt| excerpt.location.column), Some(29));
 }

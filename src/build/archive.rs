@@ -21,6 +21,8 @@ use crate::base::fs;
 const ENTRIES_MAX: u64 = 10_000_000;
 /// Most bytes of all files of one archive, unpacked.
 const BYTES_MAX: u64 = 1 << 40;
+/// Most memory that unpacking xz may take: its format lets a file ask for 4 GiB; `xz -9` needs 65 MiB.
+const XZ_MEMORY_KIB_MAX: u32 = 256 << 10;
 /// Deepest nesting of folders.
 const DEPTH_MAX: usize = 1000;
 
@@ -41,12 +43,6 @@ pub enum ArchiveError {
     TooLarge {
         /// Where it was noticed.
         path: PathBuf,
-    },
-    /// A compression that cannot be read.
-    #[error("archives compressed with {format} are not supported yet")]
-    Compression {
-        /// The format.
-        format: &'static str,
     },
     /// A file operation failed.
     #[error(transparent)]
@@ -95,8 +91,10 @@ fn decompressed(begin: &[u8], file: File) -> Result<Option<Box<dyn Read>>, Archi
             Ok(decoder) => Box::new(decoder),
             Err(_) => return Ok(None),
         },
-        [b'B', b'Z', b'h', ..] => return Err(ArchiveError::Compression { format: "bzip2" }),
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => return Err(ArchiveError::Compression { format: "xz" }),
+        [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => {
+            Box::new(lzma_rust2::XzReader::new_mem_limit(reader, true, XZ_MEMORY_KIB_MAX))
+        }
         _ => Box::new(reader),
     }))
 }

@@ -13,7 +13,7 @@ pub enum Error {
     #[error("{}: {message}", mark.location)]
     Syntax {
         /// Where.
-        mark: Mark,
+        mark: Box<Mark>,
         /// What is wrong.
         message: String,
         /// What to do about it.
@@ -43,7 +43,7 @@ pub enum Error {
     #[error("{}: {what} is not supported yet", mark.location)]
     Unsupported {
         /// Where it is asked for.
-        mark: Mark,
+        mark: Box<Mark>,
         /// What it is.
         what: String,
     },
@@ -51,7 +51,7 @@ pub enum Error {
     #[error("{}: cannot copy", mark.location)]
     Copy {
         /// The instruction.
-        mark: Mark,
+        mark: Box<Mark>,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -62,7 +62,7 @@ pub enum Error {
     #[error("{}: cannot fetch {url}", mark.location)]
     Fetch {
         /// The instruction.
-        mark: Mark,
+        mark: Box<Mark>,
         /// The URL.
         url: String,
         /// Why.
@@ -73,7 +73,7 @@ pub enum Error {
     #[error("{}: the user `{user}` is unknown in the image", mark.location)]
     User {
         /// The instruction.
-        mark: Mark,
+        mark: Box<Mark>,
         /// As given.
         user: String,
         /// What the image says.
@@ -84,7 +84,7 @@ pub enum Error {
     #[error("{}: cannot get the image {reference}", mark.location)]
     Image {
         /// Where it is named.
-        mark: Mark,
+        mark: Box<Mark>,
         /// The image.
         reference: String,
         /// Why.
@@ -95,7 +95,7 @@ pub enum Error {
     #[error("{}: the command of RUN failed", mark.location)]
     Run {
         /// The instruction.
-        mark: Mark,
+        mark: Box<Mark>,
         /// How.
         #[source]
         source: Box<RunFailure>,

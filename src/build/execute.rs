@@ -13,7 +13,7 @@
 //! stage's identity, and one of the content of the files it selects, which holds when that stage was made anew.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -527,20 +527,23 @@ impl<'a> Executor<'a> {
 
     /// The digest of a part of the build context, for a mount.
     pub fn context_digest(&self, line: &Line, source: &str) -> Result<[u8; 32], Error> {
-        let action = CopyAction {
-            add: false,
-            sources: vec![if source.is_empty() { "/".to_owned() } else { source.to_owned() }],
-            inline: Vec::new(),
-            destination: "/".into(),
-            chown: None,
-            chmod: None,
-            parents: false,
-            exclude: Vec::new(),
-            checksum: None,
-            unpack: None,
-            origin: None,
-        };
-        Ok(digest_groups(&self.selected(line, &action)?.1))
+        Ok(digest_groups(&self.selected(line, &CopyAction::of_context(source))?.1))
+    }
+
+    /// Copies a part of the build context, without what is ignored, to the same place below `folder`.
+    pub fn copy_context(&self, line: &Line, source: &str, folder: &Path) -> Result<(), Error> {
+        let mut action = CopyAction::of_context(source);
+        // With its parents, so that it lies where it lies in the context.
+        action.parents = true;
+        if super::interpret::clean(source) == "/" {
+            action.parents = false;
+        }
+        let (files, groups) = self.selected(line, &action)?;
+        let nothing = self.tree(&[])?;
+        let mut target = Target::new(folder, &nothing)?;
+        let manner = Manner { destination: "/", owner: None, chmod: None, unpack: false };
+        copy_groups(&mut target, files.get(self)?, &groups, &manner).map_err(|error| self.copy_error(line, error))?;
+        Ok(target.finish()?)
     }
 }
 

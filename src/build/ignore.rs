@@ -160,11 +160,6 @@ impl Patterns {
             literal.zip(path.split('/')).all(|(wanted, part)| wanted == part)
         })
     }
-
-    /// Everything that decides what they hide, for cache keys.
-    pub fn texts(&self) -> impl Iterator<Item = String> + '_ {
-        self.patterns.iter().map(|pattern| format!("{}{}", if pattern.shows { "!" } else { "" }, pattern.text))
-    }
 }
 
 impl Verdict {

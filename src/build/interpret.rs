@@ -135,6 +135,25 @@ pub struct CopyAction {
     pub origin: Option<Origin>,
 }
 
+impl CopyAction {
+    /// Everything at `source` in the build context.
+    pub fn of_context(source: &str) -> Self {
+        Self {
+            add: false,
+            sources: vec![if source.is_empty() { "/".to_owned() } else { source.to_owned() }],
+            inline: Vec::new(),
+            destination: "/".into(),
+            chown: None,
+            chmod: None,
+            parents: false,
+            exclude: Vec::new(),
+            checksum: None,
+            unpack: None,
+            origin: None,
+        }
+    }
+}
+
 impl State {
     /// The state in which a stage begins that is based on an image (or on nothing).
     pub fn of_image(config: &ImageConfig, plan: &Plan) -> Self {

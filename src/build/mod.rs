@@ -46,6 +46,7 @@ use crate::model::image::{Image, ImageConfig};
 use crate::model::reference::Reference;
 use crate::store::Store;
 use dockerfile::Dockerfile;
+use platform::Platform;
 
 pub use error::{Error, Mark, RunFailure};
 pub use finish::write_root;
@@ -133,15 +134,17 @@ fn resolve_images(
     let mut images: BTreeMap<Reference, Image> = BTreeMap::new();
     let mut triggered = BTreeSet::new();
     loop {
-        let missing: Vec<Reference> = plan.images().into_iter().filter(|name| !images.contains_key(name)).collect();
-        let fetch = |reference: &Reference| -> Result<Image, Error> {
-            if !request.pull
-                && let Some(image) = store.images().resolve(reference)?
-            {
-                return Ok(image);
-            }
-            let policy = if request.pull { PullPolicy::Always } else { PullPolicy::Missing };
-            let options = PullOptions { platform: request.platform.clone(), policy };
+        let wanted = plan.images()?.into_iter();
+        let missing: Vec<(Reference, Platform)> = wanted.filter(|(name, _)| !images.contains_key(name)).collect();
+        let fetch = |(reference, platform): &(Reference, Platform)| -> Result<Image, Error> {
+            let local = if request.pull { None } else { store.images().resolve(reference)? };
+            let fits = |image: &Image| platform.is_of(&image.config.os, &image.config.architecture);
+            let policy = match local {
+                Some(image) if fits(&image) => return Ok(image),
+                None if !request.pull => PullPolicy::Missing,
+                _ => PullPolicy::Always,
+            };
+            let options = PullOptions { platform: Some(platform.to_string()), policy };
             image::pull(store, reference, &options, progress).map_err(|source| Error::Image {
                 mark: plan.mark_of_image(reference),
                 reference: reference.to_string(),
@@ -151,12 +154,12 @@ fn resolve_images(
         let results: Vec<Result<Image, Error>> = match missing.as_slice() {
             [one] => vec![fetch(one)],
             many => std::thread::scope(|scope| {
-                let threads: Vec<_> = many.iter().map(|reference| scope.spawn(|| fetch(reference))).collect();
+                let threads: Vec<_> = many.iter().map(|wish| scope.spawn(|| fetch(wish))).collect();
                 // A thread only ends without a result when it panicked, and then this one does, too.
                 threads.into_iter().map(|thread| thread.join().expect("the thread of a pull does not panic")).collect()
             }),
         };
-        for (reference, result) in missing.iter().zip(results) {
+        for ((reference, _), result) in missing.iter().zip(results) {
             let image = result?;
             for layer in &image.layers {
                 store.lease()?.protect(&layer.diff_id)?;

@@ -66,8 +66,6 @@ pub struct Planned {
     pub instruction: Instruction,
     /// For COPY one origin, for RUN one a mount; `None` is the build context.
     pub origins: Vec<Option<Origin>>,
-    /// Whether it came from a base image.
-    pub onbuild: bool,
 }
 
 /// What a stage begins with.
@@ -189,9 +187,7 @@ impl Plan {
             base,
             platform,
             from: line,
-            instructions: instructions
-                .map(|instruction| Planned { instruction, origins: Vec::new(), onbuild: false })
-                .collect(),
+            instructions: instructions.map(|instruction| Planned { instruction, origins: Vec::new() }).collect(),
         });
         Ok(())
     }
@@ -263,7 +259,8 @@ impl Plan {
                 .iter()
                 .map(|mount| {
                     let from = mount.split(',').filter_map(|field| field.split_once('='));
-                    let from = from.filter(|(key, _)| key.eq_ignore_ascii_case("from")).map(|(_, value)| value).last();
+                    let from =
+                        from.filter(|(key, _)| key.eq_ignore_ascii_case("from")).map(|(_, value)| value).next_back();
                     match from.filter(|from| !from.is_empty()) {
                         Some(from) => self.origin(&instruction.line, from).map(Some),
                         None => Ok(None),
@@ -327,21 +324,33 @@ impl Plan {
         needs
     }
 
-    /// The images that reachable stages begin with or read from.
-    pub fn images(&self) -> BTreeSet<Reference> {
-        let mut images = BTreeSet::new();
+    /// The images that reachable stages begin with or read from, and the platform that is wanted of each.
+    ///
+    /// Errors: `Unsupported` for one image on two platforms.
+    pub fn images(&self) -> Result<BTreeMap<Reference, Platform>, Error> {
+        let mut images = BTreeMap::new();
         for index in self.reachable() {
             let stage = &self.stages[index];
+            let platform = stage.platform.as_ref().unwrap_or(&self.platform);
+            let origins = stage.instructions.iter().flat_map(|planned| planned.origins.iter().flatten());
+            let mut wanted: Vec<(&Reference, &Platform)> = origins
+                .filter_map(|origin| match origin {
+                    Origin::Image(reference) => Some((reference, &self.platform)),
+                    _ => None,
+                })
+                .collect();
             if let Base::Image(reference) = &stage.base {
-                images.insert(reference.clone());
+                wanted.push((reference, platform));
             }
-            for origin in stage.instructions.iter().flat_map(|planned| planned.origins.iter().flatten()) {
-                if let Origin::Image(reference) = origin {
-                    images.insert(reference.clone());
+            for (reference, platform) in wanted {
+                let known = images.entry(reference.clone()).or_insert_with(|| platform.clone());
+                if known != platform {
+                    let what = format!("{reference} for {known} and {platform} in one build");
+                    return Err(Error::Unsupported { mark: self.mark_of_image(reference), what });
                 }
             }
         }
-        images
+        Ok(images)
     }
 
     /// The ONBUILD instructions of a stage, for those that begin with it.
@@ -355,7 +364,7 @@ impl Plan {
     }
 
     /// Where an image is named first, for errors.
-    pub fn mark_of_image(&self, reference: &Reference) -> Mark {
+    pub fn mark_of_image(&self, reference: &Reference) -> Box<Mark> {
         for stage in &self.stages {
             if stage.base == Base::Image(reference.clone()) {
                 return match stage
@@ -398,7 +407,7 @@ impl Plan {
         let mut planned = Vec::with_capacity(triggers.len());
         for instruction in triggers {
             let origins = self.origins_of(&instruction)?;
-            planned.push(Planned { instruction, origins, onbuild: true });
+            planned.push(Planned { instruction, origins });
         }
         self.stages[index].instructions.splice(0..0, planned);
         self.check_circles()?;

@@ -43,10 +43,10 @@ impl Platform {
         Some(Self { os, architecture, variant })
     }
 
-    /// Whether programs for it run here without emulation.
-    pub fn is_native(&self) -> bool {
-        let host = Self::host();
-        self.os == host.os && self.architecture == host.architecture
+    /// Whether an image with this system and processor (empty: unknown) is for it.
+    pub fn is_of(&self, os: &str, architecture: &str) -> bool {
+        let (architecture, _) = normalized(architecture, "");
+        (os.is_empty() || os == self.os) && (architecture.is_empty() || architecture == self.architecture)
     }
 }
 

@@ -281,9 +281,13 @@ impl Executor<'_> {
         scratch: &Scratch,
     ) -> Result<ResolvedMount, Error> {
         let folder = match origin {
-            // The context is shown as it lies, without what the ignore file hides only when there is nothing to hide.
+            // The context is shown as it lies; where files are ignored, a copy without them.
             None if self.ignore.is_empty() => self.request.context.clone(),
-            None => return Err(unsupported(line, "--mount", "a mount of a context with an ignore file")),
+            None => {
+                let folder = scratch.folder("context")?;
+                self.copy_context(line, mount.source.as_deref().unwrap_or(""), &folder)?;
+                folder
+            }
             Some(Origin::Folder(path)) => path.clone(),
             Some(Origin::Scratch) => scratch.folder("empty")?,
             Some(origin) => {
@@ -505,7 +509,8 @@ impl Stubs {
             // An opaque folder hides what is below it, which is a change.
             let mut value = [0u8; 1];
             if rustix::fs::fgetxattr(&handle, "trusted.overlay.opaque", &mut value).is_err() {
-                drop(rustix::fs::unlinkat(layer.root(), path, AtFlags::REMOVEDIR));
+                // What cannot be taken out again does no harm.
+                let _: rustix::io::Result<()> = rustix::fs::unlinkat(layer.root(), path, AtFlags::REMOVEDIR);
             }
         }
         Ok(())

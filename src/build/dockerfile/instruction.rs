@@ -128,16 +128,12 @@ pub struct Copy {
     pub chown: Option<String>,
     /// `--chmod=`.
     pub chmod: Option<String>,
-    /// `--link`.
-    pub link: bool,
     /// `--parents`.
     pub parents: bool,
     /// `--exclude=…`.
     pub exclude: Vec<String>,
     /// `--checksum=`.
     pub checksum: Option<String>,
-    /// `--keep-git-dir`.
-    pub keep_git_dir: Option<bool>,
     /// `--unpack`.
     pub unpack: Option<bool>,
 }

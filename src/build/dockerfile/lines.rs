@@ -85,7 +85,7 @@ impl Heredoc {
 
 impl Line {
     /// The place of `length` bytes of `text` from `offset`.
-    pub fn mark(&self, offset: usize, length: usize) -> Mark {
+    pub fn mark(&self, offset: usize, length: usize) -> Box<Mark> {
         let piece = self.pieces.iter().rev().find(|piece| piece.offset <= offset).or(self.pieces.first());
         let (line, byte) = piece
             .map_or((self.lines.0, 0), |piece| (piece.line, piece.column_byte + offset.saturating_sub(piece.offset)));
@@ -93,11 +93,11 @@ impl Line {
         let before = source.get(..byte).unwrap_or(&source);
         let location = Location { file: self.source.path.clone(), line, column: before.chars().count() + 1 };
         let rest = source.len().saturating_sub(byte);
-        Mark { location, length: length.min(rest), source }
+        Box::new(Mark { location, length: length.min(rest), source })
     }
 
     /// The place of the first appearance of `word`, else of the whole instruction.
-    pub fn mark_of(&self, word: &str) -> Mark {
+    pub fn mark_of(&self, word: &str) -> Box<Mark> {
         match self.text.find(word).filter(|_| !word.is_empty()) {
             Some(offset) => self.mark(offset, word.len()),
             None => self.mark(0, self.text.trim_end().len()),
@@ -123,7 +123,7 @@ pub fn split(path: &Path, text: &str) -> Result<(Directives, Vec<Line>), Error> 
     });
     if let Some(index) = raw.iter().position(|line| line.len() > LINE_LENGTH_MAX) {
         let location = Location { file: path.to_owned(), line: index + 1, column: 1 };
-        let mark = Mark { location, length: 0, source: source.lines[index].chars().take(80).collect() };
+        let mark = Box::new(Mark { location, length: 0, source: source.lines[index].chars().take(80).collect() });
         let message = format!("the line is longer than {LINE_LENGTH_MAX} bytes");
         return Err(Error::Syntax { mark, message, hint: None });
     }
@@ -223,7 +223,7 @@ impl Splitter<'_> {
             let source = self.source.lines[index].clone();
             let column = source.chars().count() - line.chars().count() + 1;
             let location = Location { file: self.source.path.clone(), line: index + 1, column };
-            Err(Error::Syntax { mark: Mark { location, length: line.len(), source }, message, hint: None })
+            Err(Error::Syntax { mark: Box::new(Mark { location, length: line.len(), source }), message, hint: None })
         };
         let repeated = match name.as_str() {
             "escape" => std::mem::replace(&mut self.escape_seen, true),

@@ -188,9 +188,10 @@ impl Parser<'_> {
     fn add(&self) -> Result<Kind, Error> {
         let copy = self.sources("ADD")?;
         let mut flags = self.flags();
+        // Only for git repositories, which are refused when the step is executed.
+        flags.switch("keep-git-dir")?;
         let copy = Copy {
             add: true,
-            keep_git_dir: flags.switch("keep-git-dir")?,
             checksum: flags.value("checksum")?.filter(|checksum| !checksum.is_empty()),
             unpack: flags.switch("unpack")?,
             ..copy
@@ -199,10 +200,11 @@ impl Parser<'_> {
     }
 
     fn copy_flags(&self, copy: Copy, mut flags: Flags<'_>) -> Result<Copy, Error> {
+        // Layers are independent of those below anyway, so `--link` asks for nothing more.
+        flags.switch("link")?;
         let copy = Copy {
             chown: flags.value("chown")?.filter(|chown| !chown.is_empty()),
             chmod: flags.value("chmod")?.filter(|chmod| !chmod.is_empty()),
-            link: flags.switch("link")?.unwrap_or(false),
             exclude: flags.values("exclude")?,
             ..copy
         };
