@@ -34,11 +34,14 @@ pub(super) fn all(store: &Store) -> Result<()> {
     let mut successors = Vec::new();
     let mut debris = Vec::new();
     for id in store.containers().ids()? {
-        match is_orphan(store, &id) {
-            Ok(true) => successors.push((id.clone(), spawn(store, &id))),
-            Ok(false) if is_half_made(store, &id) => debris.push(id),
+        if !has_lost_its_supervisor(store, &id) {
+            continue;
+        }
+        match store.containers().state(&id) {
+            Ok(state) if is_active(&state) => successors.push((id.clone(), spawn(store, &id))),
+            Ok(_) => debris.push(id),
             // One removed meanwhile is no concern; one that cannot be read is for the command that needs it.
-            Ok(false) | Err(_) => {}
+            Err(_) => {}
         }
     }
     let healed = successors.into_iter().map(|(id, successor)| successor.and_then(|successor| finish(&id, successor)));
@@ -60,8 +63,9 @@ fn is_orphan(store: &Store, id: &ContainerId) -> Result<bool> {
     Ok(is_active(&store.containers().state(id)?) && !store.containers().supervisor_alive(id)?)
 }
 
-/// Whether a supervisor died while it started or finished a container: what only a living one has is there.
-fn is_half_made(store: &Store, id: &ContainerId) -> bool {
+/// Whether what only a living supervisor has is there without one. Two looks and no record read: every command asks
+/// this of every container.
+fn has_lost_its_supervisor(store: &Store, id: &ContainerId) -> bool {
     let socket = store.containers().run_folder(id).join(super::clients::SOCKET);
     socket.exists() && matches!(store.containers().supervisor_alive(id), Ok(false))
 }

@@ -216,7 +216,7 @@ fn failed(supervisor: &mut Supervisor, error: &Error) {
         addresses: Vec::new(),
         ..supervisor.state.clone()
     };
-    supervisor::clear_run_folder(&supervisor.store, supervisor.id());
     // The error goes to the caller anyway.
     drop(supervisor.save());
+    supervisor::clear_run_folder(&supervisor.store, supervisor.id());
 }

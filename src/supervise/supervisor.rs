@@ -483,8 +483,8 @@ impl Supervisor {
         self.state.process = None;
         self.state.ports.clear();
         self.state.addresses.clear();
-        clear_run_folder(&self.store, &self.spec.id);
         self.save_if_possible();
+        clear_run_folder(&self.store, &self.spec.id);
         if self.spec.auto_remove {
             self.release();
             drop(super::remove(&self.store, &self.spec));
