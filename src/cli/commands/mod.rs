@@ -94,6 +94,8 @@ Options:
 macro_rules! verbs {
     ($($(#[$attribute:meta])* $variant:ident($module:ident) $name:literal root: $root:literal;)+) => {
         /// What to do.
+        // There is one value of it in a process: its size does not matter.
+        #[allow(clippy::large_enum_variant)]
         #[derive(Debug, clap::Subcommand)]
         pub enum Verb {
             $(#[allow(missing_docs)] $(#[$attribute])* #[command(name = $name)] $variant($module::Args),)+

@@ -90,7 +90,7 @@ pub fn ports(spec: &ContainerSpec, state: &ContainerState) -> String {
     let published = publishers(state);
     let mut shown: Vec<String> = Vec::new();
     // One group an address and protocol, in the order of the first port of each.
-    let mut groups: Vec<((IpAddr, Protocol), Vec<(u16, u16)>)> = Vec::new();
+    let mut groups: Vec<(Address, Vec<(u16, u16)>)> = Vec::new();
     for port in &published {
         let key = (port.host_ip, port.protocol);
         let pair = (port.host_port, port.container_port);
@@ -112,6 +112,8 @@ pub fn ports(spec: &ContainerSpec, state: &ContainerState) -> String {
     shown.join(", ")
 }
 
+/// Where ports are published.
+type Address = (IpAddr, Protocol);
 /// First and last port of a run.
 type Range = (u16, u16);
 
