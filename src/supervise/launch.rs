@@ -45,9 +45,11 @@ pub(super) fn resolve<'a>(
     })
 }
 
-/// Top-most first, as overlayfs wants them.
+/// Top-most first, as overlayfs wants them, each once: it refuses a folder that it has already, and of layers with
+/// the same content only the top-most one shows.
 fn lowers(store: &Store, layers: &[Digest]) -> Vec<PathBuf> {
-    layers.iter().rev().map(|layer| store.layers().path(layer)).collect()
+    let mut seen = std::collections::BTreeSet::new();
+    layers.iter().rev().filter(|layer| seen.insert(*layer)).map(|layer| store.layers().path(layer)).collect()
 }
 
 fn resolve_mount(store: &Store, spec: &ContainerSpec, mount: &Mount) -> Result<ResolvedMount> {
