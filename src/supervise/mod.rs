@@ -35,6 +35,7 @@ mod network;
 mod report;
 mod restart;
 mod run;
+mod sessions;
 mod start;
 mod stdio;
 mod supervisor;

@@ -19,7 +19,7 @@ use super::network::Network;
 use super::restart::{self, Backoff};
 use super::run::Run;
 use super::stdio::Read;
-use super::{Error, Result, handover};
+use super::{Result, handover};
 use crate::base::fs::Context;
 use crate::base::id::ContainerId;
 use crate::log::{self, Stream};
@@ -30,10 +30,8 @@ use crate::store::{Lock, Store, Wish};
 const PARTIAL_LINE_WAIT: Duration = Duration::from_millis(100);
 /// A run that lasts so long makes its supervisor exec itself, to give back the memory of the command it came from.
 const EXEC_AFTER: Duration = Duration::from_millis(50);
-/// When the container is gone, clients that may be dropped have so long to read what waits for them.
-const LINGER: Duration = Duration::from_secs(5);
 /// Reads of one stream a wake-up, so that one that never stops does not starve the others.
-const READS_A_TURN: usize = 8;
+pub(super) const READS_A_TURN: usize = 8;
 
 /// What is known before the first probe.
 const STARTING: Health = Health { status: HealthStatus::Starting, failing_streak: 0, log: Vec::new() };
@@ -60,7 +58,7 @@ pub(super) struct Supervisor {
     pub(super) exec_at: Option<Instant>,
     partial_since: Option<Instant>,
     /// One packet: the kind's byte, then output.
-    buffer: Vec<u8>,
+    pub(super) buffer: Vec<u8>,
 }
 
 /// A start that the policy wants.
@@ -330,81 +328,6 @@ impl Supervisor {
         Read::Bytes(0)
     }
 
-    fn serve_client(&mut self, number: i32) {
-        let Some(index) = self.clients.all.iter().position(|client| client.number() == number) else { return };
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let client = &mut self.clients.all[index];
-        let alive = client.flush() && {
-            // Bounded, like everything that others feed.
-            let mut result = Ok(());
-            for _ in 0..READS_A_TURN {
-                if self.run.as_ref().is_some_and(|run| !run.stdio.takes_input()) {
-                    break;
-                }
-                match self.clients.all[index].receive(&mut buffer) {
-                    Ok(Some(frame)) => self.take_frame(index, frame),
-                    Ok(None) => break,
-                    Err(()) => {
-                        result = Err(());
-                        break;
-                    }
-                }
-            }
-            result.is_ok()
-        };
-        self.buffer = buffer;
-        if !alive {
-            let client = self.clients.all.swap_remove(index);
-            if client.kind == Kind::Blocking
-                && let Some(run) = &mut self.run
-            {
-                // Docker's StdinOnce: the one who ran it in the foreground was its input.
-                run.stdio.end_input();
-            }
-        }
-    }
-
-    fn take_frame(&mut self, index: usize, frame: Frame) {
-        match frame {
-            Frame::Attach => self.clients.all[index].kind = Kind::Droppable,
-            Frame::Freeze(freeze) => {
-                let answer = self.freeze(freeze).err().map(|error| super::report::messages(&error).join(": "));
-                self.clients.all[index].answer(&Frame::Answer(answer));
-            }
-            Frame::Stdin(input) => {
-                if let Some(run) = &mut self.run {
-                    run.stdio.write(&input);
-                }
-            }
-            Frame::StdinEnd => {
-                if let Some(run) = &mut self.run {
-                    run.stdio.end_input();
-                }
-            }
-            Frame::Resize { rows, columns } => {
-                self.size = Some((rows, columns));
-                if let Some(run) = &self.run {
-                    run.stdio.resize(rows, columns);
-                }
-            }
-            // What only a supervisor says.
-            Frame::Stdout(_) | Frame::Stderr(_) | Frame::Exit(_) | Frame::Restarting(_) => {}
-            Frame::Detached | Frame::Answer(_) => {}
-        }
-    }
-
-    fn freeze(&mut self, freeze: bool) -> Result<()> {
-        let Some(run) = &self.run else { return Err(Error::NotRunning { id: self.id().clone() }) };
-        if freeze {
-            run.cgroup.freeze()?;
-            self.state.status = Status::Paused;
-        } else {
-            run.cgroup.thaw()?;
-            self.state.status = Status::Running;
-        }
-        self.save()
-    }
-
     /// The process ended: its last output, its exit code, then what the policy says.
     fn process_ended(&mut self) {
         let Some(run) = &self.run else { return };
@@ -522,25 +445,6 @@ impl Supervisor {
             kept: self.run.as_ref().and_then(|run| run.stdio.kept()),
         };
         drop(card.write(&self.store.containers().run_folder(&self.spec.id)));
-    }
-
-    /// Waits until clients have read what was sent to them: those who want no loss for ever, others for a while.
-    fn linger(&mut self) {
-        let deadline = Instant::now() + LINGER;
-        loop {
-            let now = Instant::now();
-            self.clients.all.retain_mut(|client| {
-                client.flush() && client.is_behind() && (client.kind == Kind::Blocking || now < deadline)
-            });
-            if self.clients.all.is_empty() {
-                return;
-            }
-            let mut fds: Vec<PollFd<'_>> =
-                self.clients.all.iter().map(|client| PollFd::new(client, PollFlags::OUT)).collect();
-            let left = deadline.saturating_duration_since(now);
-            let timeout = rustix::event::Timespec::try_from(left).ok().filter(|_| !left.is_zero());
-            let _interrupted = rustix::event::poll(&mut fds, timeout.as_ref());
-        }
     }
 }
 

@@ -1,0 +1,110 @@
+//! What a supervisor does for those who are attached: takes their input and wishes, and waits for them at the end.
+
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::clients::Kind;
+use super::frame::Frame;
+use super::supervisor::{READS_A_TURN, Supervisor};
+use super::{Error, Result};
+use crate::model::container::Status;
+
+/// When the container is gone, clients that may be dropped have so long to read what waits for them.
+const LINGER: Duration = Duration::from_secs(5);
+impl Supervisor {
+    /// Does what a connection is ready for.
+    pub(super) fn serve_client(&mut self, number: i32) {
+        let Some(index) = self.clients.all.iter().position(|client| client.number() == number) else { return };
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let client = &mut self.clients.all[index];
+        let alive = client.flush() && {
+            // Bounded, like everything that others feed.
+            let mut result = Ok(());
+            for _ in 0..READS_A_TURN {
+                if self.run.as_ref().is_some_and(|run| !run.stdio.takes_input()) {
+                    break;
+                }
+                match self.clients.all[index].receive(&mut buffer) {
+                    Ok(Some(frame)) => self.take_frame(index, frame),
+                    Ok(None) => break,
+                    Err(()) => {
+                        result = Err(());
+                        break;
+                    }
+                }
+            }
+            result.is_ok()
+        };
+        self.buffer = buffer;
+        if !alive {
+            let client = self.clients.all.swap_remove(index);
+            if client.kind == Kind::Blocking
+                && let Some(run) = &mut self.run
+            {
+                // Docker's StdinOnce: the one who ran it in the foreground was its input.
+                run.stdio.end_input();
+            }
+        }
+    }
+
+    fn take_frame(&mut self, index: usize, frame: Frame) {
+        match frame {
+            Frame::Attach => self.clients.all[index].kind = Kind::Droppable,
+            Frame::Freeze(freeze) => {
+                let answer = self.freeze(freeze).err().map(|error| super::report::messages(&error).join(": "));
+                self.clients.all[index].answer(&Frame::Answer(answer));
+            }
+            Frame::Stdin(input) => {
+                if let Some(run) = &mut self.run {
+                    run.stdio.write(&input);
+                }
+            }
+            Frame::StdinEnd => {
+                if let Some(run) = &mut self.run {
+                    run.stdio.end_input();
+                }
+            }
+            Frame::Resize { rows, columns } => {
+                self.size = Some((rows, columns));
+                if let Some(run) = &self.run {
+                    run.stdio.resize(rows, columns);
+                }
+            }
+            // What only a supervisor says.
+            Frame::Stdout(_) | Frame::Stderr(_) | Frame::Exit(_) | Frame::Restarting(_) => {}
+            Frame::Detached | Frame::Answer(_) => {}
+        }
+    }
+
+    fn freeze(&mut self, freeze: bool) -> Result<()> {
+        let Some(run) = &self.run else { return Err(Error::NotRunning { id: self.id().clone() }) };
+        if freeze {
+            run.cgroup.freeze()?;
+            self.state.status = Status::Paused;
+        } else {
+            run.cgroup.thaw()?;
+            self.state.status = Status::Running;
+        }
+        self.save()
+    }
+
+    /// Waits until clients have read what was sent to them: those who want no loss for ever, others for a while.
+    pub(super) fn linger(&mut self) {
+        let deadline = Instant::now() + LINGER;
+        loop {
+            let now = Instant::now();
+            self.clients.all.retain_mut(|client| {
+                client.flush() && client.is_behind() && (client.kind == Kind::Blocking || now < deadline)
+            });
+            if self.clients.all.is_empty() {
+                return;
+            }
+            let mut fds: Vec<PollFd<'_>> =
+                self.clients.all.iter().map(|client| PollFd::new(client, PollFlags::OUT)).collect();
+            let left = deadline.saturating_duration_since(now);
+            let timeout = rustix::event::Timespec::try_from(left).ok().filter(|_| !left.is_zero());
+            let _interrupted = rustix::event::poll(&mut fds, timeout.as_ref());
+        }
+    }
+}
