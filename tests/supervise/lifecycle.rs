@@ -76,7 +76,8 @@ pub fn a_stop_ends_the_wait_for_a_restart() {
     }
     let begun = Instant::now();
     assert_eq!(supervise::stop(&world.store, &id, None).unwrap(), 1);
-    assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
+    // The wait it ends is one of 800 ms or more.
+    assert!(begun.elapsed() < Duration::from_millis(700), "{:?}", begun.elapsed());
     assert_eq!(world.state(&id).status, Status::Exited);
 }
 
