@@ -36,6 +36,9 @@ pub(super) const READS_A_TURN: usize = 8;
 /// What is known before the first probe.
 const STARTING: Health = Health { status: HealthStatus::Starting, failing_streak: 0, log: Vec::new() };
 
+/// Exit code of a process that SIGKILL ended.
+const KILLED: i32 = 128 + libc::SIGKILL;
+
 /// One container's supervisor.
 pub(super) struct Supervisor {
     pub(super) store: Store,
@@ -388,8 +391,13 @@ impl Supervisor {
         self.mounts = None;
         self.state.restart_count += 1;
         if let Err(error) = self.begin() {
-            let code = i32::from(crate::base::error::Explain::exit_code(&error));
-            self.state.error = Some(super::report::messages(&error).join(": "));
+            let mut code = i32::from(crate::base::error::Explain::exit_code(&error));
+            if matches!(self.store.containers().wish(&self.spec.id), Ok(Wish::Stopped)) {
+                // A stop that came between the announcement and the program killed the process: no failure.
+                code = KILLED;
+            } else {
+                self.state.error = Some(super::report::messages(&error).join(": "));
+            }
             self.state.exit_code = code;
             self.state.process = None;
             self.state.finished_at = Some(Timestamp::now());

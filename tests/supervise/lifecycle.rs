@@ -70,14 +70,15 @@ pub fn a_stop_ends_the_wait_for_a_restart() {
     let (id, _) = world.run(&spec, AttachMode::None);
     // Until it waits long enough for the stop to come in between.
     let deadline = Instant::now() + Duration::from_secs(10);
-    while world.state(&id).restart_count < 3 {
+    while world.state(&id).restart_count < 5 {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(10));
     }
     let begun = Instant::now();
-    assert_eq!(supervise::stop(&world.store, &id, None).unwrap(), 1);
-    // The wait it ends is one of 800 ms or more.
-    assert!(begun.elapsed() < Duration::from_millis(700), "{:?}", begun.elapsed());
+    // 137 when it comes just while the container starts again.
+    assert!([1, 137].contains(&supervise::stop(&world.store, &id, None).unwrap()));
+    // The wait it ends is one of 3.2 s; the wish itself is synced to the disk.
+    assert!(begun.elapsed() < Duration::from_millis(2_000), "{:?}", begun.elapsed());
     assert_eq!(world.state(&id).status, Status::Exited);
 }
 
