@@ -167,11 +167,16 @@ impl<R: Read> TarReader<R> {
             let real_size = extensions.sparse_size.ok_or_else(|| damaged("a sparse file has no size"))?;
             sparse = Some(self.pax_sparse(real_size)?);
         }
-        let number = |value: io::Result<u64>| {
-            value.ok().and_then(|value| u32::try_from(value).ok()).ok_or_else(|| damaged("an owner is not a number"))
+        let number = |field: &[u8], value: io::Result<u64>| match value {
+            _ if is_blank(field) => Ok(0),
+            value => {
+                let value = value.ok().and_then(|value| u32::try_from(value).ok());
+                value.ok_or_else(|| damaged("an owner is not a number"))
+            }
         };
-        let uid = extensions.uid.map_or_else(|| number(header.uid()), Ok)?;
-        let gid = extensions.gid.map_or_else(|| number(header.gid()), Ok)?;
+        let fields = header.as_old();
+        let uid = extensions.uid.map_or_else(|| number(&fields.uid, header.uid()), Ok)?;
+        let gid = extensions.gid.map_or_else(|| number(&fields.gid, header.gid()), Ok)?;
         let mtime = extensions.mtime.unwrap_or_else(|| (header.mtime().map_or(0, |time| time as i64), 0));
         let device = |number: io::Result<Option<u32>>| number.ok().flatten().unwrap_or(0);
         Ok(EntryHeader {
@@ -416,6 +421,12 @@ fn pax_time(text: &str) -> Option<(i64, u32)> {
     let nanoseconds: u32 = digits.parse().ok()?;
     // A time before 1970 counts its fraction downwards; whole seconds are precise enough there.
     Some(if whole.starts_with('-') { (seconds, 0) } else { (seconds, nanoseconds) })
+}
+
+/// Whether nothing was written into a field of a header. Old and hand-made archives leave owners out; GNU tar and
+/// others read that as root.
+fn is_blank(field: &[u8]) -> bool {
+    field.iter().all(|byte| matches!(byte, b' ' | 0))
 }
 
 fn damaged(reason: &'static str) -> Error {

@@ -269,6 +269,29 @@ fn attributes_owners_times_and_kinds_are_kept() {
 
 /// The archives of GNU tar, which writes formats that nothing else here does.
 #[test]
+fn a_blank_owner_is_root_and_a_wrong_one_is_refused() {
+    let with_owner = |owner: &[u8; 8]| {
+        let mut header = tar::Header::new_old();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.as_old_mut().name[..4].copy_from_slice(b"file");
+        header.set_mode(0o644);
+        header.set_size(0);
+        header.as_old_mut().uid = *owner;
+        header.as_old_mut().gid = *owner;
+        let mut archive = Archive::default();
+        archive.raw(&mut header, b"");
+        archive.unpacked()
+    };
+    for blank in [b"       \0", b"\0\0\0\0\0\0\0\0"] {
+        let (_folder, root, result) = with_owner(blank);
+        result.unwrap();
+        let file = std::fs::metadata(root.join("file")).unwrap();
+        assert_eq!((file.uid(), file.gid()), (0, 0));
+    }
+    assert!(matches!(with_owner(b"people\0\0").2, Err(Error::DamagedArchive { .. })));
+}
+
+#[test]
 fn sparse_files_and_long_names_of_gnu_tar() {
     let folder = Folder::new();
     let source = folder.path().join("source");
