@@ -222,7 +222,7 @@ impl Bench {
             let measure = |tool: &Tool| {
                 median(
                     3,
-                    || drop(tool.run(&folder, &tool.compose(&["up", "-d"]))),
+                    || _ = tool.run(&folder, &tool.compose(&["up", "-d"])),
                     || tool.run(&folder, &tool.compose(&["down", "-t", "1"])),
                 )
             };
@@ -236,7 +236,7 @@ impl Bench {
             return;
         }
         let measure = |tool: &Tool| {
-            let down = || drop(tool.run(folder, &tool.compose(&["down", "-t", "0", "-v"])));
+            let down = || _ = tool.run(folder, &tool.compose(&["down", "-t", "0", "-v"]));
             let time = median(count, down, || tool.run(folder, &tool.compose(&["up", "-d"])));
             down();
             time

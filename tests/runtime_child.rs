@@ -1,8 +1,7 @@
 //! The child of a clone neither allocates nor waits for a lock: shown by an allocator that ends any other process
 //! than this one, and by starts while other threads allocate.
 
-// A global allocator cannot be written without.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "a global allocator cannot be written without")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::os::fd::OwnedFd;

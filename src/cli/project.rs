@@ -29,8 +29,7 @@ impl ProjectInScope {
 }
 
 /// What names on the command line mean to a verb that acts on whole services where it can.
-// There is one value of it in a process: its size does not matter.
-#[allow(clippy::large_enum_variant)]
+#[allow(clippy::large_enum_variant, reason = "there is one value of it in a process: its size does not matter")]
 pub enum Targets<'a> {
     /// Services of the project in scope; empty is all of them.
     Services(ProjectInScope),

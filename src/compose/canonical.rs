@@ -67,10 +67,10 @@ fn shorten(load: &mut Load, node: &mut Node, path: Path<'_>, lenient: bool) -> R
             ["devices", ITEM] => device(load, node, lenient),
             ["volumes", ITEM] => volume(load, node, lenient),
             ["ports"] => port_list(load, node, lenient)?,
-            ["ulimits", _] | ["build", "ulimits", _] => {
-                if matches!(node.value, Value::Text(_) | Value::Float(_)) && !load.is_template(node) {
-                    load.mistake(node.place(), format!("{path} must be a whole number, or `soft` and `hard`"));
-                }
+            ["ulimits", _] | ["build", "ulimits", _]
+                if matches!(node.value, Value::Text(_) | Value::Float(_)) && !load.is_template(node) =>
+            {
+                load.mistake(node.place(), format!("{path} must be a whole number, or `soft` and `hard`"));
             }
             _ => {}
         },

@@ -83,7 +83,7 @@ impl Model<'_> {
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "one call, and all of it says where the base is")]
     fn base_of_same_file(
         &mut self,
         load: &mut Load,

@@ -245,7 +245,8 @@ impl Drop for World {
         }
         for (pid, _) in self.processes() {
             if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-                drop(rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+                // Gone already is as good.
+                let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }
         for bridge in self.bridges() {
@@ -269,12 +270,12 @@ fn wait_with_patience(child: Child, arguments: &[&str]) -> Output {
     let (done, waiting) = std::sync::mpsc::channel::<()>();
     let watchdog = std::thread::spawn(move || {
         if waiting.recv_timeout(PATIENCE).is_err() {
-            drop(rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+            let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
     });
     let started = Instant::now();
     let output = child.wait_with_output().expect("wharf can be waited for");
-    drop(done.send(()));
+    let _fired = done.send(());
     watchdog.join().expect("the watchdog does not panic");
     assert!(started.elapsed() < PATIENCE, "wharf {} hangs", arguments.join(" "));
     output

@@ -94,11 +94,15 @@ Options:
 macro_rules! verbs {
     ($($(#[$attribute:meta])* $variant:ident($module:ident) $name:literal root: $root:literal;)+) => {
         /// What to do.
-        // There is one value of it in a process: its size does not matter.
-        #[allow(clippy::large_enum_variant)]
+        #[allow(clippy::large_enum_variant, reason = "there is one value of it in a process: its size does not matter")]
         #[derive(Debug, clap::Subcommand)]
         pub enum Verb {
-            $(#[allow(missing_docs)] $(#[$attribute])* #[command(name = $name)] $variant($module::Args),)+
+            $(
+                #[allow(missing_docs, reason = "the modules' own documentation is the help text")]
+                $(#[$attribute])*
+                #[command(name = $name)]
+                $variant($module::Args),
+            )+
         }
 
         impl Verb {

@@ -62,8 +62,11 @@ fn parse_protocol(text: &str) -> Option<Protocol> {
     }
 }
 
+/// First and last port.
+type PortRange = (u16, u16);
+
 /// `80` or `80-90`.
-fn range(text: &str) -> Option<(u16, u16)> {
+fn range(text: &str) -> Option<PortRange> {
     let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
     match text.split_once('-') {
         None => port(text).map(|port| (port, port)),
@@ -72,8 +75,7 @@ fn range(text: &str) -> Option<(u16, u16)> {
 }
 
 /// What stands before the container's port: `8080`, `127.0.0.1:8080`, `127.0.0.1:`, `[::1]:8080`.
-#[allow(clippy::type_complexity)]
-fn split_host(text: &str) -> Option<(Option<IpAddr>, Option<(u16, u16)>)> {
+fn split_host(text: &str) -> Option<(Option<IpAddr>, Option<PortRange>)> {
     let (address, port) = match text.rsplit_once(':') {
         Some((address, port)) => (address, port),
         // Only an address may be empty of a port: `:80` is any host port.
