@@ -50,7 +50,7 @@ fn a_container_outlives_its_supervisor() {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it can be killed");
     // Any command heals.
     assert!(world.ok(&["ps", "-a"]).contains("tick"));
-    world.wharf(&["wait", "tick"]).expect(0);
+    assert_eq!(world.wharf(&["wait", "tick"]).expect(7).stdout, "7\n");
     let state = world.ok(&["ps", "-a", "--format", "{{.Status}}"]);
     assert!(state.contains("Exited (7)"), "{state}");
     let logs = world.ok(&["logs", "tick"]);
