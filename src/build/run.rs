@@ -150,6 +150,8 @@ impl Executor<'_> {
             mark: line.mark_of(""),
             source: Box::new(RunFailure::NotStarted(source)),
         };
+        // Whatever kills this build from here on, the next command finds what the step has on the host.
+        let _claim = self.store.steps().begin(&spec.id)?;
         let cgroup = Cgroup::create(&self.store.paths().instance(), &spec).map_err(failed)?;
         let cleanup = CgroupGuard(&cgroup);
         let (stdin, output, stdout, stderr) = streams().context("make the pipe of", Path::new("RUN"))?;

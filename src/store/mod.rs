@@ -20,6 +20,7 @@
 //!   lock/                            lock files; lock/leases/ running commands, lock/d/ digests
 //! /run/wharf                         a tmpfs: gone after a reboot
 //!   c/<24 digits of the id>/         a running container: locks, sockets, FIFOs
+//!   b/<id>                           a running command of a build: a lock
 //!   net/<network>/                   addresses in use, and a generation that grows with each change
 //! ```
 //!
@@ -51,6 +52,7 @@ mod lease;
 mod lock;
 mod names;
 mod networks;
+mod steps;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -75,6 +77,7 @@ pub use layers::{LayerWriter, Layers};
 pub use lease::Lease;
 pub use lock::Lock;
 pub use networks::Networks;
+pub use steps::Steps;
 pub use volumes::Volumes;
 
 use crate::base::fs::{self, Context, Durability};
@@ -156,6 +159,11 @@ impl Store {
     /// Immutable files named by their content.
     pub fn blobs(&self) -> Blobs<'_> {
         Blobs::new(self)
+    }
+
+    /// Commands of builds that run now.
+    pub fn steps(&self) -> Steps<'_> {
+        Steps::new(self)
     }
 
     /// Networks.

@@ -24,7 +24,7 @@ use crate::base::paths::Paths;
 use crate::model::container::{ContainerState, HealthStatus, RestartPolicy, Status};
 use crate::net::{self, port};
 use crate::runtime::{self, Cgroup, Running};
-use crate::store::{Store, Wish};
+use crate::store::{Lock, Store, Wish};
 
 /// Exit code of a container whose end nobody saw.
 const EXIT_CODE_UNKNOWN: i32 = 255;
@@ -47,7 +47,7 @@ pub(super) fn all(store: &Store) -> Result<()> {
     let healed = successors.into_iter().map(|(id, successor)| successor.and_then(|successor| finish(&id, successor)));
     // All of them are tried; the first error is told.
     let healed = healed.fold(Ok(()), std::result::Result::and);
-    healed.and(clear(store, &debris))
+    healed.and(clear(store, &debris, store.steps().lost()?))
 }
 
 /// The same for one container.
@@ -70,9 +70,10 @@ fn has_lost_its_supervisor(store: &Store, id: &ContainerId) -> bool {
     socket.exists() && matches!(store.containers().supervisor_alive(id), Ok(false))
 }
 
-/// Removes what supervisors that died in a start or a finish left: processes, groups, addresses, rules, files.
-fn clear(store: &Store, ids: &[ContainerId]) -> Result<()> {
-    if ids.is_empty() {
+/// Removes what supervisors that died in a start or a finish left, and builds that died in a command: processes,
+/// groups, addresses, rules, files.
+fn clear(store: &Store, ids: &[ContainerId], steps: Vec<(ContainerId, Lock)>) -> Result<()> {
+    if ids.is_empty() && steps.is_empty() {
         return Ok(());
     }
     // Held until all is done, so that nobody starts one of them meanwhile.
@@ -82,17 +83,29 @@ fn clear(store: &Store, ids: &[ContainerId]) -> Result<()> {
         if is_active(&store.containers().state(id)?) {
             continue;
         }
-        if let Ok(cgroup) = Cgroup::open(&store.paths().instance(), id.as_str()) {
-            cgroup.kill_all()?;
-            cgroup.remove()?;
-        }
+        remove_group(store, id)?;
         locks.push((id, lock));
     }
-    let dead = |id: &ContainerId| locks.iter().any(|(dead, _)| *dead == id);
+    for (id, _) in &steps {
+        remove_group(store, id)?;
+    }
+    let dead = |id: &ContainerId| locks.iter().any(|(dead, _)| *dead == id) || steps.iter().any(|(dead, _)| dead == id);
     net::heal::heal(&net::Host::new(store.paths()), &store.networks().list()?, &|id| !dead(id))?;
     for (id, lock) in locks {
         super::supervisor::clear_run_folder(store, id);
         lock.release();
+    }
+    if !steps.is_empty() {
+        store.sweep_leftovers()?;
+    }
+    Ok(())
+}
+
+/// Ends what is left in a control group and removes it.
+fn remove_group(store: &Store, id: &ContainerId) -> Result<()> {
+    if let Ok(cgroup) = Cgroup::open(&store.paths().instance(), id.as_str()) {
+        cgroup.kill_all()?;
+        cgroup.remove()?;
     }
     Ok(())
 }

@@ -3,7 +3,9 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::world::{World, eventually};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::world::{World, eventually, free_port};
 
 const FILE: &str = "services:
   a: {image: busybox, command: sleep 1000, depends_on: [b]}
@@ -46,8 +48,7 @@ fn a_container_outlives_its_supervisor() {
     eventually("the first line", || world.ok(&["logs", "tick"]).contains("tick 0").then_some(()));
     let supervisors = world.supervisors();
     assert_eq!(supervisors.len(), 1, "{supervisors:?}");
-    let pid = rustix::process::Pid::from_raw(supervisors[0]).expect("a process number");
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it can be killed");
+    signal(supervisors[0], Signal::KILL);
     // Any command heals.
     assert!(world.ok(&["ps", "-a"]).contains("tick"));
     assert_eq!(world.wharf(&["wait", "tick"]).expect(7).stdout, "7\n");
@@ -58,4 +59,61 @@ fn a_container_outlives_its_supervisor() {
     assert_eq!(lines.len(), 40, "{logs}");
     world.ok(&["rm", "tick"]);
     world.expect_no_trace();
+}
+
+#[test]
+fn a_container_that_dies_with_its_supervisor_leaves_nothing() {
+    let world = World::new();
+    let port = free_port();
+    let publish = format!("127.0.0.1:{port}:80");
+    world.ok(&["run", "-d", "--name", "web", "-p", &publish, "busybox", "httpd", "-f", "-p", "80"]);
+    let supervisors = world.supervisors();
+    assert_eq!(supervisors.len(), 1, "{supervisors:?}");
+    let container = world.first_process("web");
+    // It cannot see the end of its container: nobody writes down anything.
+    signal(supervisors[0], Signal::STOP);
+    signal(container, Signal::KILL);
+    signal(supervisors[0], Signal::KILL);
+    eventually("the end of both", || (world.supervisors().is_empty() && !is_alive(container)).then_some(()));
+    // The first command heals; one whose process nobody has reaped yet is still seen to end.
+    let listed = eventually("the end in the records", || {
+        let listed = world.ok(&["ps", "-a", "--format", "{{.Name}} {{.Status}}"]);
+        listed.contains("Exited").then_some(listed)
+    });
+    assert!(listed.starts_with("web Exited (255)") || listed.starts_with("web Exited (137)"), "{listed}");
+    world.expect_no_trace();
+    // The port is free again, and the container can be started.
+    world.ok(&["start", "web"]);
+    let body = eventually("an answer", || crate::world::get(("127.0.0.1", port), "/nothing"));
+    assert!(body.contains("404"), "{body}");
+    world.ok(&["rm", "-f", "web"]);
+    world.expect_no_trace();
+}
+
+#[test]
+fn a_build_killed_in_a_command_is_cleared_away() {
+    let world = World::new();
+    world.write("compose.yaml", "services: {never: {build: .}}\n");
+    world.write("Dockerfile", "FROM busybox\nRUN touch /half; sleep 1000; true\n");
+    let mut build = world.command(&["build"]);
+    let mut child = build.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("wharf can be run");
+    eventually("the command's group", || {
+        world.traces().iter().any(|trace| trace.starts_with("cgroup: ") && trace.contains("pids")).then_some(())
+    });
+    eventually("the command", || world.has_process("sleep 1000").then_some(()));
+    child.kill().expect("it can be killed");
+    child.wait().expect("it can be waited for");
+    assert!(!world.traces().is_empty(), "nothing to heal: the test shows nothing");
+    world.ok(&["ps"]);
+    world.expect_no_trace();
+    assert_eq!(world.half_made(), Vec::<String>::new());
+}
+
+fn signal(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).expect("a process number"), signal).expect("it can be signalled");
+}
+
+fn is_alive(pid: i32) -> bool {
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
 }

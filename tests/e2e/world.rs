@@ -170,7 +170,32 @@ impl World {
                     traces.push(format!("endpoint: {}", lease.path().display()));
                 }
             }
+            for lease in fs::read_dir(network.path().join("leases")).into_iter().flatten().flatten() {
+                traces.push(format!("lease: {}", lease.path().display()));
+            }
         }
+        for folder in ["b", "c"] {
+            for left in fs::read_dir(self.run.join(folder)).into_iter().flatten().flatten() {
+                let content = fs::read_dir(left.path()).into_iter().flatten().flatten();
+                // The locks of a container that exists stay.
+                let names: Vec<_> = content
+                    .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                    .filter(|name| !name.ends_with("lock"))
+                    .collect();
+                if folder == "b" || !names.is_empty() {
+                    traces.push(format!("run folder: {} {names:?}", left.path().display()));
+                }
+            }
+        }
+        let rules = Command::new("nft").args(["list", "table", "inet", &instance]).output();
+        let rules = String::from_utf8_lossy(&rules.expect("nft is installed").stdout).into_owned();
+        let networks = fs::read_dir(self.base.join("root/networks")).into_iter().flatten().count();
+        if networks == 0 && !rules.is_empty() {
+            traces.push(format!("table: {instance}, without any network"));
+        }
+        traces.extend(
+            rules.lines().filter(|line| line.contains("comment \"container ")).map(|line| format!("rule: {line}")),
+        );
         traces
     }
 
@@ -192,6 +217,33 @@ impl World {
             }
         }
         found
+    }
+
+    /// The number of a container's first process, as its record has it.
+    pub fn first_process(&self, name: &str) -> i32 {
+        let id = self.ok(&["ps", "-aq", "--no-trunc", name]);
+        let state = fs::read(self.base.join("root/containers").join(&id).join("state.json")).expect("it has a state");
+        let state: serde_json::Value = serde_json::from_slice(&state).expect("it is JSON");
+        state["process"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("it runs")
+    }
+
+    /// Whether a process in one of this world's control groups runs this command.
+    pub fn has_process(&self, command: &str) -> bool {
+        let instance = wharf::base::paths::Paths::new(self.base.join("root"), &self.run).instance();
+        let words = command.replace(' ', "\0") + "\0";
+        fs::read_dir("/proc").expect("/proc can be listed").flatten().any(|entry| {
+            let read = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+            read("cmdline") == words && read("cgroup").contains(&instance)
+        })
+    }
+
+    /// What commands have not finished in the store.
+    pub fn half_made(&self) -> Vec<String> {
+        ["tmp", "trash", "lock/leases"]
+            .iter()
+            .flat_map(|folder| fs::read_dir(self.base.join("root").join(folder)).into_iter().flatten().flatten())
+            .map(|entry| entry.path().display().to_string())
+            .collect()
     }
 
     /// Waits until nothing of this world is left, and fails with what is.
@@ -240,7 +292,7 @@ impl Drop for World {
         drop(self.command(&["down", "-v", "-t", "0", "--remove-orphans"]).output());
         if let Ok(output) = self.command(&["ps", "-aq"]).current_dir("/").env_remove("COMPOSE_PROJECT_NAME").output() {
             for id in String::from_utf8_lossy(&output.stdout).lines() {
-                drop(self.command(&["container", "rm", "-f", "-v", id]).output());
+                drop(self.command(&["rm", "-f", "-s", "-v", id]).output());
             }
         }
         for (pid, _) in self.processes() {
@@ -256,8 +308,11 @@ impl Drop for World {
         let table = paths.instance();
         drop(Command::new("nft").args(["delete", "table", "inet", &table]).output());
         for controller in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            drop(fs::remove_dir(controller.path().join(&table).join("supervisors")));
-            drop(fs::remove_dir(controller.path().join(&table)));
+            let group = controller.path().join(&table);
+            for inner in fs::read_dir(&group).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
+                drop(fs::remove_dir(inner.path()));
+            }
+            drop(fs::remove_dir(&group));
         }
         drop(fs::remove_dir_all(&self.base));
         drop(fs::remove_dir_all(&self.run));
