@@ -77,7 +77,13 @@ impl Engine {
         }
         let host = net::Host::new(self.store.paths());
         net::network::remove(&host, &record)?;
-        Ok(self.store.networks().remove(id)?)
+        // Held so that no network is made between the look and the removal of the table.
+        let _lock = self.store.networks().lock_all()?;
+        self.store.networks().remove(id)?;
+        if self.store.networks().is_empty()? {
+            net::firewall::remove(&host)?;
+        }
+        Ok(())
     }
 
     /// Which containers use which network, by name.

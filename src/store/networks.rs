@@ -86,6 +86,11 @@ impl<'a> Networks<'a> {
         Ok(Lock::exclusive(&self.store.paths().run.join("lock/networks"))?)
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.ids()?.is_empty())
+    }
+
     fn exists(&self, id: &NetworkId) -> bool {
         self.path(id).exists()
     }
