@@ -97,6 +97,12 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
+        // The default network is made by the first step that needs it, and stays.
+        let host = wharf::net::Host::new(self.store.paths());
+        for network in self.store.networks().list().unwrap_or_default() {
+            drop(wharf::net::network::remove(&host, &network));
+        }
+        drop(wharf::net::firewall::remove(&host));
         // Groups of steps are removed by the build; their parent is the store's.
         let parent = self.store.paths().instance();
         for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
