@@ -72,6 +72,9 @@ pub(super) fn resolve_from(
     for name in additional_groups {
         groups.push(find_group(&group_file, name)?);
     }
+    // A group that is forbidden something stays so when a set-group-id program changes the first group
+    // (CVE-2022-36109): it is among the further ones too.
+    groups.push(gid);
     groups.sort_unstable();
     groups.dedup();
     Ok(User { uid: account.uid, gid, groups, home: account.home.unwrap_or("/").to_owned() })
@@ -161,13 +164,13 @@ mod tests {
 
     #[test]
     fn names_numbers_and_groups() {
-        assert_eq!(check("", &[]), user(0, 0, &[], "/root"));
-        assert_eq!(check("bob", &[]), user(1000, 1000, &[29, 44], "/home/bob"));
-        assert_eq!(check("1000", &[]), user(1000, 1000, &[29, 44], "/home/bob"));
-        assert_eq!(check("bob:audio", &[]), user(1000, 29, &[], "/home/bob"));
-        assert_eq!(check("5000", &["video", "7", "7"]), user(5000, 0, &[7, 44], "/"));
-        assert_eq!(check("5000:5001", &[]), user(5000, 5001, &[], "/"));
-        assert_eq!(check("42", &[]), user(77, 78, &[], "/number"), "a name that looks like a number is a name first");
+        assert_eq!(check("", &[]), user(0, 0, &[0], "/root"));
+        assert_eq!(check("bob", &[]), user(1000, 1000, &[29, 44, 1000], "/home/bob"));
+        assert_eq!(check("1000", &[]), user(1000, 1000, &[29, 44, 1000], "/home/bob"));
+        assert_eq!(check("bob:audio", &[]), user(1000, 29, &[29], "/home/bob"));
+        assert_eq!(check("5000", &["video", "7", "7"]), user(5000, 0, &[0, 7, 44], "/"));
+        assert_eq!(check("5000:5001", &[]), user(5000, 5001, &[5001], "/"));
+        assert_eq!(check("42", &[]), user(77, 78, &[78], "/number"), "a name that looks like a number is a name first");
     }
 
     #[test]

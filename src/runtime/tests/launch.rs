@@ -57,7 +57,7 @@ fn users_and_groups() {
     };
     assert_eq!(
         check("bob"),
-        "uid=1000(bob) gid=1000(bob) groups=29(audio)\n/home/bob\nCapInh:\t0000000000000000\n\
+        "uid=1000(bob) gid=1000(bob) groups=29(audio),1000(bob)\n/home/bob\nCapInh:\t0000000000000000\n\
          CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t00000000a80425fb\n\
          CapAmb:\t0000000000000000\n"
     );
