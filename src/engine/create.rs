@@ -19,6 +19,10 @@ impl Engine {
             // Who shares a network shares /etc/hosts, and that knows the other's name.
             spec.hostname = self.store.containers().spec(id)?.hostname;
         }
+        if spec.network == NetworkMode::Host && !named_host {
+            // Who is in the host's network goes by the host's name, as Docker has it.
+            spec.hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        }
         self.check_networks(&spec)?;
         self.check_binds(&spec)?;
         let volumes = self.create_volumes(&spec)?;

@@ -42,7 +42,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     for member in members.into_iter().map(|(spec, state)| Member { spec, state }) {
         let Some(name) = member.project() else { continue };
         let project = projects.entry(name.to_owned()).or_default();
-        *project.states.entry(member.state.status.to_string()).or_default() += 1;
+        if args.all || member.is_up() {
+            *project.states.entry(member.state.status.to_string()).or_default() += 1;
+        }
         project.is_up |= member.is_up();
         if let Some(files) = member.spec.labels.get(label::CONFIG_FILES) {
             project.files.clone_from(files);

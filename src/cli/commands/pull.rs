@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use crate::base::error::Explain;
 use crate::cli::{Context, Failure, Outcome};
 use crate::engine::images::{ImageWish, PullPolicy};
 use crate::graph::dependency::Graph;
@@ -79,10 +80,21 @@ fn pull_services(context: &Context, args: &Args, project: &Project) -> Outcome {
         engine.ensure_images(project, &pullable, &wish, execution.progress)
     });
     match pulled {
-        Err(Failure::Error(error)) if args.ignore_pull_failures => context.warn(&error.to_string()),
+        Err(Failure::Error(error)) if args.ignore_pull_failures => context.warn(&with_causes(error.as_ref())),
+        Err(Failure::Errors(errors)) if args.ignore_pull_failures => {
+            errors.iter().for_each(|error| context.warn(&with_causes(error.as_ref())));
+        }
         pulled => pulled?,
     }
     Ok(0)
+}
+
+/// An error and the cause right below it, in one line.
+fn with_causes(error: &dyn Explain) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }
 
 /// Pulls images by name.

@@ -50,9 +50,13 @@ pub fn health(state: &ContainerState) -> &'static str {
     }
 }
 
-/// The command as the user wrote it, one line.
+/// The command in one line; arguments with spaces are quoted. Source: moby `daemon/list.go`.
 pub fn command(spec: &ContainerSpec) -> String {
-    spec.process.args.join(" ")
+    let quoted = |argument: &String| match argument.contains(' ') {
+        true => format!("'{argument}'"),
+        false => argument.clone(),
+    };
+    spec.process.args.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 /// The command in a table: quoted, at most 20 characters unless `no_trunc`.
