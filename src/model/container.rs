@@ -414,7 +414,7 @@ pub struct ContainerState {
     pub status: Status,
     /// Its first process while it runs.
     pub process: Option<ProcessIdentity>,
-    /// Exit code of the last run; 128+n when killed by signal n.
+    /// Exit code of the last run, 0 while it runs; 128+n when killed by signal n.
     pub exit_code: i32,
     /// Whether the kernel killed it for lack of memory.
     pub oom_killed: bool,

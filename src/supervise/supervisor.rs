@@ -138,6 +138,7 @@ impl Supervisor {
             *state = ContainerState {
                 status: Status::Running,
                 process: Some(identity),
+                exit_code: 0,
                 oom_killed: false,
                 error: None,
                 started_at: Some(Timestamp::now()),
