@@ -79,8 +79,8 @@ pub struct Attached<'a> {
 
 /// What the workers tell the loop.
 enum News {
-    /// This container is about to be started.
-    Starting(Box<ContainerSpec>),
+    /// This container is about to be started; as it was before that.
+    Starting(Box<Member>),
     /// `up` is done.
     Up(engine::Result<Plan>),
     /// The stop, or the kill, is done.
@@ -167,7 +167,10 @@ impl Attached<'_> {
     fn bring_up(&self, reporter: &Reporter, cancelled: &AtomicBool, bell: Bell<'_>) {
         let on_start = |spec: &ContainerSpec| {
             reporter.end_block();
-            bell.ring(News::Starting(Box::new(spec.clone())));
+            // Read here: when the loop hears of it, the container may have started, or even ended.
+            if let Ok(state) = self.engine.store().containers().state(&spec.id) {
+                bell.ring(News::Starting(Box::new(Member { spec: spec.clone(), state })));
+            }
         };
         let result = self.engine.up(self.project, self.up, reporter, cancelled, Some(&on_start));
         reporter.end_block();
@@ -234,7 +237,7 @@ impl Attached<'_> {
 
     fn take_news(&self, news: News, output: &mut Output, course: &mut Course) -> Result<(), Failure> {
         match news {
-            News::Starting(spec) => self.follow(output, *spec)?,
+            News::Starting(member) => self.follow(output, &member, true)?,
             News::Up(result) => {
                 course.up_running = false;
                 match result {
@@ -256,11 +259,14 @@ impl Attached<'_> {
         Ok(())
     }
 
-    fn follow(&self, output: &mut Output, spec: ContainerSpec) -> Result<(), Failure> {
-        let state = self.engine.store().containers().state(&spec.id)?;
-        let member = Member { spec, state };
+    fn follow(&self, output: &mut Output, member: &Member, before_start: bool) -> Result<(), Failure> {
+        let (id, name) = (&member.spec.id, member.short_name());
         let service = member.service().unwrap_or_default();
-        output.add(&member.spec.id, member.short_name(), service, self.shown.contains(service))
+        let shown = self.shown.contains(service);
+        match before_start {
+            true => output.add_before_start(id, &member.state, name, service, shown),
+            false => output.add(id, name, service, shown),
+        }
     }
 
     /// Containers that ran already are followed from now on.
@@ -269,7 +275,7 @@ impl Attached<'_> {
             let member = Member { spec, state };
             let ours = member.project() == Some(&self.project.name) && !member.is_one_off() && member.is_up();
             if ours && member.service().is_some_and(|service| self.shown.contains(service)) {
-                self.follow(output, member.spec)?;
+                self.follow(output, &member, false)?;
             }
         }
         Ok(())

@@ -192,6 +192,13 @@ pub fn discover(options: &Options) -> Result<Scope, Error> {
     discovery::discover(&mut Load::default(), options)
 }
 
+/// The words of a command that is written as one text, split as in a compose file.
+///
+/// Errors: quotes without a partner; the text says so.
+pub fn split_command(text: &str) -> Result<Vec<String>, String> {
+    words::split(text).map(|words| words.words).map_err(|error| error.to_string())
+}
+
 /// Loads the project in scope.
 ///
 /// Errors: [`Error::NoFile`] where there is none, [`Error::Invalid`] with every mistake that could be found.

@@ -187,12 +187,18 @@ impl Error {
     }
 }
 
+/// What is found where somebody waits for health and there is no health check.
+pub(super) const NO_HEALTH_CHECK: &str = "it has no health check";
+
 impl Explain for Error {
     fn hint(&self) -> Option<String> {
         if let Some(inner) = self.inner() {
             return inner.hint();
         }
         match self {
+            Self::Dependency { service, found, .. } if found == NO_HEALTH_CHECK => {
+                Some(format!("give `{service}` a `healthcheck`, or wait for `service_started`"))
+            }
             Self::Dependency { container, .. } => Some(format!("`wharf logs {container}` shows what it said")),
             Self::Several { errors } => errors.iter().find_map(Explain::hint),
             Self::ImageMissing { image, .. } => {

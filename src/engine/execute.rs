@@ -81,12 +81,17 @@ impl schedule::Runner for Runner<'_> {
     type Error = Error;
 
     fn run(&self, _: StepId, step: &Step) -> Result<()> {
-        let resource = step.action.resource();
-        let (doing, done) = words(&step.action);
+        let (resource, doing, done) = self.words(&step.action);
         let progress = self.execution.progress;
-        progress.working(&resource, doing);
+        if let Some(doing) = doing {
+            progress.working(&resource, doing);
+        }
         match self.act(&step.action) {
-            Ok(Reached::Done) => progress.done(&resource, done),
+            Ok(Reached::Done) => {
+                if let Some(done) = done {
+                    progress.done(&resource, done);
+                }
+            }
             Ok(Reached::Warned(text)) => progress.warning(&resource, &text),
             Err(error) => {
                 progress.report(crate::model::event::Event::new(
@@ -111,6 +116,10 @@ enum Reached {
     Warned(String),
 }
 
+fn container_resource(name: &str) -> String {
+    format!("Container {name}")
+}
+
 /// What progress says while an action runs and after it.
 fn words(action: &Action) -> (&'static str, &'static str) {
     match action {
@@ -132,6 +141,24 @@ fn words(action: &Action) -> (&'static str, &'static str) {
 }
 
 impl Runner<'_> {
+    /// What progress shows of an action: the resource, what is said before it and after it. The steps that make a
+    /// container anew are one change of that container, from `Recreate` to `Recreated`.
+    fn words(&self, action: &Action) -> (String, Option<&'static str>, Option<&'static str>) {
+        let (doing, done) = words(action);
+        let old = match action {
+            Action::CreateContainer { replaces: Some(id), .. }
+            | Action::StopContainer { id, .. }
+            | Action::RemoveContainer { id, .. } => self.replaced.get(id),
+            _ => None,
+        };
+        match (old, action) {
+            (Some(old), Action::CreateContainer { .. }) => (container_resource(&old.name), Some("Recreate"), None),
+            (Some(old), _) => (container_resource(&old.name), None, None),
+            (None, Action::RenameContainer { .. }) => (action.resource(), None, Some(done)),
+            (None, _) => (action.resource(), Some(doing), Some(done)),
+        }
+    }
+
     fn act(&self, action: &Action) -> Result<Reached> {
         let engine = self.engine;
         match action {
@@ -301,7 +328,7 @@ fn what_happened(error: &Error) -> String {
             format!("it is unhealthy ({})", output.trim())
         }
         Error::Supervise(supervise::Error::Unhealthy { .. }) => "it is unhealthy".into(),
-        Error::Supervise(supervise::Error::NoHealthcheck { .. }) => "it has no health check".into(),
+        Error::Supervise(supervise::Error::NoHealthcheck { .. }) => super::error::NO_HEALTH_CHECK.into(),
         other => other.to_string(),
     }
 }

@@ -9,8 +9,9 @@ use super::images::ImageWish;
 use super::{Cancelled, Engine, Error, Result};
 use crate::graph::converge;
 use crate::graph::dependency::Graph;
-use crate::graph::observed::ObservedContainer;
+use crate::graph::observed::{Observed, ObservedContainer};
 use crate::graph::plan::Plan;
+use crate::model::container::Status;
 use crate::model::event::Progress;
 use crate::model::project::{Project, Service};
 use crate::supervise;
@@ -53,6 +54,7 @@ impl Engine {
         if up.dry_run {
             return Ok(plan);
         }
+        report_running(&observed, &selected, &plan, progress);
         self.execute(&plan, &Execution { project: Some(project), progress, cancelled, on_start })?;
         if up.wait {
             let names: BTreeSet<&str> = selected.iter().map(|service| service.name.as_str()).collect();
@@ -118,6 +120,22 @@ impl Engine {
                 }
                 result => return result.map(|_| word),
             }
+        }
+    }
+}
+
+/// Says which containers run already and stay as they are.
+fn report_running(observed: &Observed, selected: &[&Service], plan: &Plan, progress: &dyn Progress) {
+    let changed: BTreeSet<String> = plan.steps.iter().map(|step| step.action.resource()).collect();
+    let is_selected = |container: &ObservedContainer| {
+        !container.oneoff && selected.iter().any(|service| service.name == container.service)
+    };
+    for container in
+        observed.containers.iter().filter(|container| container.status == Status::Running && is_selected(container))
+    {
+        let resource = format!("Container {}", container.name);
+        if !changed.contains(&resource) {
+            progress.done(&resource, "Running");
         }
     }
 }

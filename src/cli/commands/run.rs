@@ -113,6 +113,11 @@ fn run_service(context: &Context, args: &Args, loaded: &Loaded) -> Outcome {
     request.terminal = !args.no_tty && (args.tty || (on_terminal && !args.detach));
     let image = engine.service_image(project, service)?;
     finish_request(args, &engine, &mut request)?;
+    if let Some(text) = args.container.entrypoint.as_deref().filter(|text| !text.is_empty()) {
+        // Of a service it is written as in the file; of an image it is one word, as Docker has both.
+        let split = crate::compose::split_command(text);
+        request.entrypoint = Some(split.map_err(|error| Mistake::value("--entrypoint", text, &error))?);
+    }
     start(context, args, &engine, request, &image)
 }
 

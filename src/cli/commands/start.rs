@@ -2,9 +2,10 @@ use std::time::Duration;
 
 use crate::cli::project::{Targets, each};
 use crate::cli::{Context, Mistake, Outcome};
+use crate::graph::observed::Observed;
 use crate::graph::plan::{Action, Plan, Target};
-use crate::graph::teardown;
-use crate::model::project::Condition;
+use crate::graph::{converge, teardown};
+use crate::model::project::{Condition, Project, Service};
 
 /// Start services or containers that exist
 #[derive(Debug, clap::Args)]
@@ -28,6 +29,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     {
         let project = &loaded.project;
         let observed = scope.engine.observe(&project.name, None)?;
+        if let Some(service) = without_container(project, &observed, &args.targets) {
+            return Err(crate::engine::Error::NoContainer { service: service.to_owned() }.into());
+        }
         let plan = teardown::start(project, &observed, &args.targets)?;
         let code = context.carry_out(&scope.engine, Some(project), &plan)?;
         if args.wait && !context.global.dry_run {
@@ -44,6 +48,17 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         name: member.spec.name.clone(),
     });
     context.carry_out(&scope.engine, None, &plan)
+}
+
+/// A named service without a container; when none is named, any service of a project without containers.
+fn without_container<'a>(project: &'a Project, observed: &Observed, names: &'a [String]) -> Option<&'a str> {
+    let has_none =
+        |service: &Service| converge::replicas(service) > 0 && observed.of_service(&service.name).next().is_none();
+    if names.is_empty() && observed.containers.iter().any(|container| !container.oneoff) {
+        return None;
+    }
+    let mut services = project.services.values().filter(|s| names.is_empty() || names.contains(&s.name));
+    services.find(|service| has_none(service)).map(|service| service.name.as_str())
 }
 
 /// One wait for each service, all at once.

@@ -38,6 +38,8 @@ struct Source {
     pending: Option<Line>,
     finished: bool,
     restarts_seen: u32,
+    /// The start of a run that was over before this source was added: its end is not news.
+    earlier_run: Option<Timestamp>,
 }
 
 /// The logs of several containers, merged.
@@ -78,7 +80,25 @@ impl<O: Write, E: Write> Follower<O, E> {
             pending: None,
             finished: false,
             restarts_seen,
+            earlier_run: None,
         });
+        Ok(())
+    }
+
+    /// Adds a container that is about to be started, with its state before that: an end that it has behind it is
+    /// not reported, only the end of the run that is to come.
+    pub fn add_before_start(
+        &mut self,
+        id: &ContainerId,
+        before: &ContainerState,
+        name: &str,
+        service: &str,
+        shown: bool,
+    ) -> Result<(), Failure> {
+        self.add(id, name, service, shown)?;
+        if let Some(source) = self.sources.iter_mut().find(|source| source.id == *id) {
+            source.earlier_run = before.started_at;
+        }
         Ok(())
     }
 
@@ -156,6 +176,7 @@ impl<O: Write, E: Write> Follower<O, E> {
             Err(error) => return Err(error.into()),
         };
         match state {
+            Some(state) if has_ended(&state) && is_earlier(source.earlier_run, &state) => Ok(false),
             Some(state) if !has_ended(&state) => {
                 if state.restart_count > source.restarts_seen {
                     source.restarts_seen = state.restart_count;
@@ -226,6 +247,11 @@ impl<O: Write, E: Write> Follower<O, E> {
         }
         Ok(())
     }
+}
+
+/// Whether the last run is still the one that was over when the container was added.
+fn is_earlier(earlier_run: Option<Timestamp>, state: &ContainerState) -> bool {
+    earlier_run.is_some() && state.started_at == earlier_run
 }
 
 /// Whether a container has ended for good.
