@@ -68,6 +68,16 @@ fn flags_reach_the_process() {
 }
 
 #[test]
+fn images_are_described_as_docker_does() {
+    let world = World::new();
+    let text = world.ok(&["image", "inspect", "busybox"]);
+    let found: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    assert_eq!(found[0]["RepoTags"][0], "busybox:latest");
+    assert_eq!(found[0]["Config"]["Cmd"][0], "sh");
+    world.wharf(&["image", "inspect", "nothing"]).expect(1);
+}
+
+#[test]
 fn volumes_binds_and_tmpfs() {
     let world = World::new();
     world.ok(&["run", "--rm", "-v", "data:/data", "busybox", "sh", "-c", "echo kept > /data/file"]);

@@ -26,6 +26,7 @@ enum Verb {
     Load(load::Args),
     Import(import::Args),
     Tag(tag::Args),
+    Inspect(Inspect),
     #[command(visible_alias = "remove")]
     Rm(rmi::Args),
 }
@@ -49,6 +50,14 @@ struct List {
     all: bool,
 }
 
+/// Show what is known of images, as Docker's JSON
+#[derive(Debug, clap::Args)]
+struct Inspect {
+    /// Names or ids
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
 /// Does what the second word says.
 pub fn run(context: &Context, args: &Args) -> Outcome {
     match &args.verb {
@@ -57,8 +66,49 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         Verb::Load(args) => load::run(context, args),
         Verb::Import(args) => import::run(context, args),
         Verb::Tag(args) => tag::run(context, args),
+        Verb::Inspect(args) => inspect(context, args),
         Verb::Rm(args) => rmi::run(context, args),
     }
+}
+
+/// Prints what was found even when something was not; the error follows.
+fn inspect(context: &Context, args: &Inspect) -> Outcome {
+    let engine = context.engine()?;
+    let images = engine.store().images();
+    let mut found = Vec::new();
+    let mut missing = None;
+    for name in &args.images {
+        match images.find(name) {
+            Ok(image) => found.push(description(&image, &images.references(&image.id)?)),
+            Err(error) => missing = missing.or(Some(error)),
+        }
+    }
+    let mut out = context.output();
+    serde_json::to_writer_pretty(&mut out, &found).map_err(std::io::Error::from)?;
+    writeln!(out)?;
+    out.flush()?;
+    match missing {
+        Some(error) => Err(error.into()),
+        None => Ok(0),
+    }
+}
+
+/// Source of the keys: moby `api/types/image/image_inspect.go`.
+fn description(image: &Image, references: &[crate::model::reference::Reference]) -> Value {
+    let (digests, tags): (Vec<_>, Vec<_>) = references.iter().partition(|reference| reference.digest.is_some());
+    json!({
+        "Id": image.id,
+        "RepoTags": tags.iter().map(|reference| reference.familiar()).collect::<Vec<_>>(),
+        "RepoDigests": digests.iter().map(|reference| reference.familiar()).collect::<Vec<_>>(),
+        "Created": image.config.created,
+        "Author": image.config.author.clone().unwrap_or_default(),
+        "Config": image.config.config,
+        "Architecture": image.config.architecture,
+        "Variant": image.config.variant,
+        "Os": image.config.os,
+        "Size": image.size_bytes(),
+        "RootFS": { "Type": "layers", "Layers": image.diff_ids() },
+    })
 }
 
 /// One name of one image.
