@@ -193,7 +193,17 @@ impl Store {
         }
         let lease = Lease::take(&self.root("lock/leases"))?;
         // Of two threads that come here at once one keeps its lease; the other's is given back at once.
-        Ok(self.inner.lease.get_or_init(|| lease))
+        let mut is_first = false;
+        let lease = self.inner.lease.get_or_init(|| {
+            is_first = true;
+            lease
+        });
+        if is_first {
+            // Who is about to write clears away what writers that were killed left. What cannot be swept is in
+            // nobody's way.
+            drop(self.sweep_leftovers());
+        }
+        Ok(lease)
     }
 
     /// Makes everything written so far to the store's file system survive a power cut (one syncfs).
