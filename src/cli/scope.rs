@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::base::error::Location;
-use crate::cli::{Context, Failure, Mistake};
+use crate::cli::{Context, Failure, Mistake, flags};
 use crate::compose::{self, Loaded, Options, Scope};
 
 impl Context {
@@ -38,7 +38,9 @@ impl Context {
 
     /// Loads the project that `options` describe. Shows the warnings.
     pub fn load(&self, options: &Options) -> Result<Loaded, Failure> {
-        let loaded = compose::load(options)?;
+        let mut loaded = compose::load(options)?;
+        loaded.project.underscores =
+            self.global.compatibility || flags::switch(&loaded.project.environment, "COMPOSE_COMPATIBILITY");
         for warning in &loaded.warnings {
             self.warn_at(&warning.message, warning.location.as_ref());
         }

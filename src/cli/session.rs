@@ -223,7 +223,7 @@ impl Attached<'_> {
             let count = self.up.wish.scale.get(name).copied().unwrap_or_else(|| converge::replicas(service));
             for number in 1..=count {
                 let container = converge::container_name(self.project, service, number);
-                let prefix = format!("{}-", self.project.name);
+                let prefix = self.project.name_of(&[""]);
                 let short = container.strip_prefix(&prefix).unwrap_or(&container);
                 printer.reserve(short);
                 names.push(short.to_owned());

@@ -70,6 +70,7 @@ pub(crate) fn finish(
         configs: typed(load, tree, "configs"),
         secrets: typed(load, tree, "secrets"),
         locations: Locations::default(),
+        underscores: false,
     };
     for ((section, key), value) in values {
         let objects: &mut BTreeMap<String, FileObject> =

@@ -25,7 +25,7 @@ impl Engine {
     pub fn one_off_request(&self, project: &Project, service: &Service, options: OneOff) -> Result<Request> {
         let replica = |oneoff| Replica {
             number: 1,
-            name: format!("{}-{}-run-{}", project.name, service.name, random_hex(6)),
+            name: project.name_of(&[&service.name, "run", &random_hex(6)]),
             config_hash: hash::service(service, None),
             oneoff,
             replaces: None,

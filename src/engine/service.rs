@@ -39,7 +39,7 @@ pub struct Replica {
 
 /// The image that a service runs: its `image:`, or the name of its build.
 pub fn image_name(project: &Project, service: &Service) -> String {
-    service.image.clone().unwrap_or_else(|| format!("{}-{}", project.name, service.name))
+    service.image.clone().unwrap_or_else(|| project.name_of(&[&service.name]))
 }
 
 impl Engine {

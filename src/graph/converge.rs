@@ -59,7 +59,7 @@ pub enum Recreate {
 
 /// The name of a replica's container.
 pub fn container_name(project: &Project, service: &Service, number: u32) -> String {
-    service.container_name.clone().unwrap_or_else(|| format!("{}-{}-{number}", project.name, service.name))
+    service.container_name.clone().unwrap_or_else(|| project.name_of(&[&service.name, &number.to_string()]))
 }
 
 /// The number of containers that `service` shall have.

@@ -135,7 +135,7 @@ fn remove_images(plan: &mut Plan, project: &Project, images: Images, after: &[St
         let reference = match (&service.image, images) {
             (_, Images::Keep) | (Some(_), Images::Local) => continue,
             (Some(image), Images::All) => image.clone(),
-            (None, _) => format!("{}-{}", project.name, service.name),
+            (None, _) => project.name_of(&[&service.name]),
         };
         if seen.insert(reference.clone()) {
             plan.push(Action::RemoveImage { reference }, after.to_vec(), "down --rmi");

@@ -41,6 +41,17 @@ pub struct Project {
     pub secrets: BTreeMap<String, FileObject>,
     /// Where things stand in the files, for errors found after loading.
     pub locations: Locations,
+    /// Names of containers and images are joined with `_`, as the first Compose did (`--compatibility`).
+    pub underscores: bool,
+}
+
+impl Project {
+    /// The name of something of this project: `demo-web-1`.
+    pub fn name_of(&self, parts: &[&str]) -> String {
+        let separator = if self.underscores { "_" } else { "-" };
+        let parts: Vec<&str> = std::iter::once(self.name.as_str()).chain(parts.iter().copied()).collect();
+        parts.join(separator)
+    }
 }
 
 /// Where each element of the project was written, by its dotted path (`services.web.depends_on.redis`).

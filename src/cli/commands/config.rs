@@ -134,7 +134,7 @@ fn hashes(project: &Project, wanted: &str) -> Result<Vec<String>, Failure> {
 
 /// The image that a service runs: its own, else that of its build.
 pub fn image_of(project: &Project, service: &Service) -> String {
-    service.image.clone().unwrap_or_else(|| format!("{}-{}", project.name, service.name))
+    service.image.clone().unwrap_or_else(|| project.name_of(&[&service.name]))
 }
 
 fn profiles(project: &Project) -> Vec<String> {
