@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use super::Mistake;
 use super::commands::Verb;
 use super::progress::Mode;
 use super::terminal::Ansi;
@@ -75,6 +76,21 @@ impl Global {
     /// `--ansi`, else `COMPOSE_ANSI`, else automatic.
     pub fn ansi(&self) -> Ansi {
         self.ansi.or_else(|| from_environment("COMPOSE_ANSI")).unwrap_or_default()
+    }
+
+    /// `--parallel`, else `COMPOSE_PARALLEL_LIMIT`: how many things are done at once; `None` is no limit.
+    pub fn parallel(&self) -> Result<Option<usize>, Mistake> {
+        let variable = std::env::var("COMPOSE_PARALLEL_LIMIT").ok().filter(|text| !text.is_empty());
+        let (name, text) = match (self.parallel, variable) {
+            (Some(number), _) => ("--parallel", number.to_string()),
+            (None, Some(text)) => ("COMPOSE_PARALLEL_LIMIT", text),
+            (None, None) => return Ok(None),
+        };
+        match text.parse::<i64>() {
+            Ok(-1) => Ok(None),
+            Ok(number @ 1..) => Ok(Some(usize::try_from(number).unwrap_or(usize::MAX))),
+            _ => Err(Mistake::usage(format!("{name}: `{text}` is not a number above 0, or -1 for no limit"))),
+        }
     }
 
     /// `--progress`, else `COMPOSE_PROGRESS`, else automatic.

@@ -57,13 +57,6 @@ fn run(arguments: Arguments) -> ExitCode {
     let context = Context::new(arguments.global);
     let verb = arguments.verb;
     let name = verb.name();
-    for (given, flag) in
-        [(context.global.compatibility, "--compatibility"), (context.global.parallel.is_some(), "--parallel")]
-    {
-        if given {
-            context.warn(&format!("{flag} has no effect yet"));
-        }
-    }
     let outcome = if verb.needs_root() && !rustix::process::geteuid().is_root() {
         Err(Mistake::NotRoot { verb: verb.name() }.into())
     } else {

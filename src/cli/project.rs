@@ -103,12 +103,14 @@ impl Context {
 
     /// Opens the engine for verbs that start nothing, or that start from their only thread.
     pub fn engine(&self) -> Result<Engine, Failure> {
-        Ok(Engine::open(&self.paths)?)
+        let limit = self.global.parallel()?;
+        Ok(Engine::open(&self.paths)?.limited(limit))
     }
 
     /// Opens the engine for verbs that start containers from several threads.
     pub fn engine_with_launcher(&self) -> Result<Engine, Failure> {
-        Ok(Engine::open_with_launcher(&self.paths)?)
+        let limit = self.global.parallel()?;
+        Ok(Engine::open_with_launcher(&self.paths)?.limited(limit))
     }
 
     /// Carries out a verb of the engine below a progress display; Ctrl-C ends it after what is under way.

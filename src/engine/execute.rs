@@ -105,6 +105,11 @@ impl schedule::Runner for Runner<'_> {
         Ok(())
     }
 
+    fn limit(&self, step: &Step) -> Option<usize> {
+        // What is waited for may need another step first.
+        self.engine.parallel.filter(|_| !matches!(step.action, Action::Wait { .. }))
+    }
+
     fn bound(&self, step: &Step) -> Option<usize> {
         matches!(step.action, Action::StartContainer { .. }).then_some(STARTS_AT_ONCE)
     }

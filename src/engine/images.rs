@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::service::{image_name, in_service};
@@ -77,13 +78,18 @@ impl Engine {
         if needs.is_empty() {
             return Ok(());
         }
+        let queue = Mutex::new(needs.values());
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || -> Vec<Result<()>> {
+            std::iter::from_fn(next)
+                .map(|(service, need)| self.satisfy(project, service, need, wish, progress))
+                .collect()
+        };
+        let count = self.parallel.map_or(needs.len(), |limit| needs.len().min(limit));
         let results: Vec<Result<()>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = needs
-                .values()
-                .map(|(service, need)| scope.spawn(move || self.satisfy(project, service, need, wish, progress)))
-                .collect();
+            let workers: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
             // A panic of a worker has been reported and, with panic=abort, has ended the process.
-            workers.into_iter().filter_map(|worker| worker.join().ok()).collect()
+            workers.into_iter().filter_map(|worker| worker.join().ok()).flatten().collect()
         });
         let mut errors: Vec<Error> = results.into_iter().filter_map(Result::err).collect();
         match errors.len() {

@@ -48,6 +48,8 @@ pub type Cancelled = AtomicBool;
 pub struct Engine {
     store: Store,
     launcher: Option<Launcher>,
+    /// How many things are done at once; `None` is no limit.
+    parallel: Option<usize>,
 }
 
 impl Engine {
@@ -58,7 +60,7 @@ impl Engine {
     pub fn open(paths: &Paths) -> Result<Self> {
         let store = Store::open(paths)?;
         supervise::heal(&store)?;
-        Ok(Self { store, launcher: None })
+        Ok(Self { store, launcher: None, parallel: None })
     }
 
     /// Like [`Engine::open`], for verbs that work with several threads (`up`, `start`, `restart`): containers are
@@ -67,7 +69,12 @@ impl Engine {
         let launcher = Launcher::spawn()?;
         let store = Store::open(paths)?;
         supervise::heal(&store)?;
-        Ok(Self { store, launcher: Some(launcher) })
+        Ok(Self { store, launcher: Some(launcher), parallel: None })
+    }
+
+    /// The same, doing no more than `parallel` things at once (`--parallel`); waits are not counted.
+    pub fn limited(self, parallel: Option<usize>) -> Self {
+        Self { parallel, ..self }
     }
 
     /// The store.

@@ -17,6 +17,12 @@ pub trait Runner: Sync {
     /// Carries out one step.
     fn run(&self, id: StepId, step: &Step) -> Result<(), Self::Error>;
 
+    /// How many steps of all kinds may run at the same time; `None` for a step that does not count.
+    fn limit(&self, step: &Step) -> Option<usize> {
+        let _ = step;
+        None
+    }
+
     /// How many steps like this one may run at the same time; `None` is any number. Steps with the same
     /// answer share that bound.
     fn bound(&self, step: &Step) -> Option<usize> {
@@ -50,6 +56,7 @@ pub fn run<R: Runner>(plan: &Plan, runner: &R, cancelled: &AtomicBool) -> Outcom
     let mut failed = Vec::new();
     let mut running = 0usize;
     let mut bounded = 0usize;
+    let mut limited = 0usize;
 
     std::thread::scope(|scope| {
         let (report, reports) = mpsc::channel::<(StepId, Result<(), R::Error>)>();
@@ -60,14 +67,14 @@ pub fn run<R: Runner>(plan: &Plan, runner: &R, cancelled: &AtomicBool) -> Outcom
                     break;
                 }
                 let step = &plan.steps[id.0];
-                match runner.bound(step) {
-                    Some(bound) if bounded >= bound.max(1) => {
-                        postponed.push_back(id);
-                        continue;
-                    }
-                    Some(_) => bounded += 1,
-                    None => {}
+                let (bound, limit) = (runner.bound(step), runner.limit(step));
+                if bound.is_some_and(|most| bounded >= most.max(1)) || limit.is_some_and(|most| limited >= most.max(1))
+                {
+                    postponed.push_back(id);
+                    continue;
                 }
+                bounded += usize::from(bound.is_some());
+                limited += usize::from(limit.is_some());
                 begun[id.0] = true;
                 running += 1;
                 let report = report.clone();
@@ -83,9 +90,9 @@ pub fn run<R: Runner>(plan: &Plan, runner: &R, cancelled: &AtomicBool) -> Outcom
             }
             let Ok((id, result)) = reports.recv() else { break };
             running -= 1;
-            if runner.bound(&plan.steps[id.0]).is_some() {
-                bounded -= 1;
-            }
+            let step = &plan.steps[id.0];
+            bounded -= usize::from(runner.bound(step).is_some());
+            limited -= usize::from(runner.limit(step).is_some());
             match result {
                 Ok(()) => {
                     for dependent in dependents.get(&id).into_iter().flatten() {
@@ -155,5 +162,40 @@ mod tests {
         let recorder = Recorder { order: Mutex::default(), fails: None };
         let outcome = run(&plan, &recorder, &AtomicBool::new(true));
         assert_eq!(outcome.skipped, [StepId(0), StepId(1)]);
+    }
+
+    /// Counts how many steps run at once; the last one does not count.
+    struct Crowd {
+        running: std::sync::atomic::AtomicUsize,
+        most: std::sync::atomic::AtomicUsize,
+        limit: usize,
+        free: StepId,
+    }
+
+    impl Runner for Crowd {
+        type Error = String;
+        fn run(&self, id: StepId, _: &Step) -> Result<(), String> {
+            if id != self.free {
+                let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+                self.most.fetch_max(running, Ordering::SeqCst);
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                self.running.fetch_sub(1, Ordering::SeqCst);
+            }
+            Ok(())
+        }
+        fn limit(&self, step: &Step) -> Option<usize> {
+            (step.why != "free").then_some(self.limit)
+        }
+    }
+
+    #[test]
+    fn no_more_steps_than_the_limit_run_at_once() {
+        for limit in [1, 2, 3] {
+            let mut plan = plan(&[&[] as &[usize]; 9]);
+            let free = plan.push(Action::RemoveVolume { name: "v".into() }, Vec::new(), "free");
+            let crowd = Crowd { running: 0.into(), most: 0.into(), limit, free };
+            assert!(run(&plan, &crowd, &AtomicBool::new(false)).is_success());
+            assert_eq!(crowd.most.into_inner(), limit);
+        }
     }
 }
