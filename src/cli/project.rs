@@ -133,6 +133,34 @@ impl Context {
         self.perform_until(Interruption::AtOnce, reporter, project, verb)
     }
 
+    /// Like [`Context::perform`], after `images` has got what `verb` needs; Ctrl-C ends that phase at once.
+    pub fn perform_with_images<T: Send>(
+        &self,
+        reporter: Reporter,
+        project: &Project,
+        images: impl FnOnce(&Reporter) -> engine::Result<()> + Send,
+        verb: impl FnOnce(&Execution<'_>) -> engine::Result<T> + Send,
+    ) -> Result<T, Failure> {
+        let reporter = self.get_images(reporter, images)?;
+        self.perform(reporter, Some(project), verb)
+    }
+
+    /// Gets images below a progress display that goes on; Ctrl-C ends the process at once.
+    pub fn get_images(
+        &self,
+        reporter: Reporter,
+        images: impl FnOnce(&Reporter) -> engine::Result<()> + Send,
+    ) -> Result<Reporter, Failure> {
+        let got = interruptible(self, Interruption::AtOnce, || reporter.end_block(), |_| images(&reporter));
+        match got.and_then(|got| got.map_err(Failure::of_engine)) {
+            Ok(()) => Ok(reporter),
+            Err(failure) => {
+                reporter.finish();
+                Err(failure)
+            }
+        }
+    }
+
     fn perform_until<T: Send>(
         &self,
         interruption: Interruption,

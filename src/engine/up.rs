@@ -1,4 +1,4 @@
-//! `up`: images, then a reading of what exists, then the plan, then its execution.
+//! `up`: images (a phase of its own), then a reading of what exists, then the plan, then its execution.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -32,7 +32,16 @@ pub struct Up {
 }
 
 impl Engine {
-    /// Brings the project up and returns the plan that did it.
+    /// Gets the images that [`Engine::up`] needs. A phase of its own: it may be ended at any moment, and the next
+    /// command goes on from there.
+    pub fn get_images(&self, project: &Project, up: &Up, progress: &dyn Progress) -> Result<()> {
+        if up.dry_run {
+            return Ok(());
+        }
+        self.ensure_images(project, &selected(project, &up.wish)?, &up.images, progress)
+    }
+
+    /// Brings the project up and returns the plan that did it. Its images are there: see [`Engine::get_images`].
     pub fn up(
         &self,
         project: &Project,
@@ -43,12 +52,6 @@ impl Engine {
     ) -> Result<Plan> {
         let deadline = up.wait_timeout.map(|timeout| Instant::now() + timeout);
         let selected = selected(project, &up.wish)?;
-        if !up.dry_run {
-            self.ensure_images(project, &selected, &up.images, progress)?;
-            if cancelled.load(Ordering::Relaxed) {
-                return Err(Error::Interrupted);
-            }
-        }
         let observed = self.observe(&project.name, Some(project))?;
         let plan = converge::up(project, &observed, &up.wish)?;
         if up.dry_run {

@@ -96,6 +96,7 @@ fn clear(store: &Store, ids: &[ContainerId], steps: Vec<(ContainerId, Lock)>) ->
         lock.release();
     }
     if !steps.is_empty() {
+        // The lock of the build's folders is gone as well.
         store.sweep_leftovers()?;
     }
     Ok(())

@@ -110,6 +110,43 @@ fn a_build_killed_in_a_command_is_cleared_away() {
     assert_eq!(world.half_made(), Vec::<String>::new());
 }
 
+#[test]
+fn ctrl_c_ends_a_build_of_up_at_once() {
+    let world = World::new();
+    world.write("compose.yaml", "services: {app: {build: ., command: sleep 1000}}\n");
+    world.write("Dockerfile", "FROM busybox\nRUN touch /half; sleep 1000; true\n");
+    for arguments in [&["up", "-d"][..], &["up"], &["create"], &["run", "app"], &["build"]] {
+        let mut command = world.command(arguments);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("wharf can be run");
+        eventually("the command", || world.has_process("sleep 1000").then_some(()));
+        signal(i32::try_from(child.id()).expect("a process number"), Signal::INT);
+        let started = std::time::Instant::now();
+        let status = child.wait().expect("it can be waited for");
+        assert_eq!(status.code(), Some(130), "{arguments:?}");
+        assert!(started.elapsed() < Duration::from_secs(2), "{arguments:?} took {:?}", started.elapsed());
+        assert_eq!(world.ok(&["ps", "-aq"]), "");
+        world.expect_no_trace();
+        assert_eq!(world.half_made(), Vec::<String>::new(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_a_pull_of_up_at_once() {
+    let world = World::empty();
+    // A registry that takes connections and never answers.
+    let registry = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port can be bound");
+    let address = registry.local_addr().expect("it has an address");
+    world.write("compose.yaml", &format!("services: {{app: {{image: \"{address}/slow\"}}}}\n"));
+    let mut up = world.command(&["up", "-d"]);
+    let mut child = up.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("wharf can be run");
+    let _connection = registry.accept().expect("the registry is asked");
+    let started = std::time::Instant::now();
+    signal(i32::try_from(child.id()).expect("a process number"), Signal::INT);
+    assert_eq!(child.wait().expect("it can be waited for").code(), Some(130));
+    assert!(started.elapsed() < Duration::from_secs(2), "it took {:?}", started.elapsed());
+    world.expect_no_trace();
+}
+
 fn signal(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).expect("a process number"), signal).expect("it can be signalled");
 }

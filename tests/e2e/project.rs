@@ -227,3 +227,23 @@ fn a_shared_network_namespace_outlives_a_restart() {
     assert_eq!(world.ok(&["exec", "side", "readlink", "/proc/self/ns/net"]), kill);
     assert!(!before.is_empty());
 }
+
+#[test]
+fn compatible_names_and_a_limit_of_one_thing_at_once() {
+    let world = World::new();
+    let service = |name: &str| format!("  {name}: {{image: busybox, command: sleep 1000}}\n");
+    world.write("compose.yaml", &format!("services:\n{}{}{}", service("a"), service("b"), service("c")));
+    world.ok(&["--compatibility", "--parallel", "1", "up", "-d"]);
+    let names = world.ok(&["ps", "--format", "{{.Name}}"]);
+    let wanted: Vec<String> = ["a", "b", "c"].map(|name| format!("{}_{name}_1", world.project_name())).into();
+    let mut found: Vec<&str> = names.lines().collect();
+    found.sort_unstable();
+    assert_eq!(found, wanted);
+    // Nothing has changed for the next one.
+    let again = world.ok(&["--compatibility", "--dry-run", "up", "-d"]);
+    assert!(again.contains("nothing to do"), "{again}");
+    let wrong = world.wharf(&["--parallel", "0", "ps"]);
+    assert!(wrong.code != 0 && wrong.stderr.contains("--parallel"), "{wrong:?}");
+    world.ok(&["--compatibility", "down", "-t", "0"]);
+    world.expect_no_trace();
+}

@@ -21,8 +21,11 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let dry_run = context.global.dry_run;
     let up = Up { wish: Wish { no_start: true, ..wish }, images, dry_run, ..Up::default() };
     let engine = context.engine_with_launcher()?;
-    let plan = context.perform(context.reporter("Running"), Some(project), |execution| {
-        engine.up(project, &up, execution.progress, execution.cancelled, None)
-    })?;
+    let plan = context.perform_with_images(
+        context.reporter("Running"),
+        project,
+        |progress| engine.get_images(project, &up, progress),
+        |execution| engine.up(project, &up, execution.progress, execution.cancelled, None),
+    )?;
     if dry_run { context.print_plan(&plan) } else { Ok(0) }
 }

@@ -134,17 +134,20 @@ fn prepare_service(
         false => service.depends_on.keys().filter(|name| project.services.contains_key(*name)).cloned().collect(),
     };
     let images = ImageWish { pull: args.pull.map(Into::into), build: args.build, ..ImageWish::default() };
-    let reporter = context.reporter_unless(args.quiet, "Running");
+    let wish = Wish {
+        services: dependencies,
+        remove_orphans: args.remove_orphans,
+        ignore_orphans: !args.remove_orphans,
+        ..Wish::default()
+    };
+    let up = Up { wish, ..Up::default() };
+    let has_dependencies = !up.wish.services.is_empty();
+    let reporter = context.get_images(context.reporter_unless(args.quiet, "Running"), |progress| {
+        engine.ensure_images(project, &[service], &images, progress)?;
+        if has_dependencies { engine.get_images(project, &up, progress) } else { Ok(()) }
+    })?;
     context.perform(reporter, Some(project), |execution| {
-        engine.ensure_images(project, &[service], &images, execution.progress)?;
-        if !dependencies.is_empty() {
-            let wish = Wish {
-                services: dependencies,
-                remove_orphans: args.remove_orphans,
-                ignore_orphans: !args.remove_orphans,
-                ..Wish::default()
-            };
-            let up = Up { wish, ..Up::default() };
+        if has_dependencies {
             engine.up(project, &up, execution.progress, execution.cancelled, None)?;
         }
         let networks: BTreeSet<&String> = service.networks.iter().flat_map(|networks| networks.keys()).collect();
@@ -185,8 +188,9 @@ fn run_image(context: &Context, args: &Args) -> Outcome {
         false => {
             let reporter = context.reporter_unless(args.quiet, "Pulling");
             let platform = args.container.platform.as_deref();
-            context
-                .perform(reporter, None, |execution| engine.image(&args.target, policy, platform, execution.progress))?
+            context.perform_transfer(reporter, None, |execution| {
+                engine.image(&args.target, policy, platform, execution.progress)
+            })?
         }
     };
     let mut request = Request {

@@ -27,8 +27,11 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let wish = Wish { services, scale, no_deps: args.no_deps, ..Wish::default() };
     let up = Up { wish, dry_run, ..Up::default() };
     let engine = context.engine_with_launcher()?;
-    let plan = context.perform(context.reporter("Running"), Some(project), |execution| {
-        engine.up(project, &up, execution.progress, execution.cancelled, None)
-    })?;
+    let plan = context.perform_with_images(
+        context.reporter("Running"),
+        project,
+        |progress| engine.get_images(project, &up, progress),
+        |execution| engine.up(project, &up, execution.progress, execution.cancelled, None),
+    )?;
     if dry_run { context.print_plan(&plan) } else { Ok(0) }
 }

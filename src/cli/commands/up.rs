@@ -263,6 +263,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     if args.creation.quiet_pull || args.creation.quiet_build {
         reporter.leave_out_parts();
     }
+    let reporter = context.get_images(reporter, |progress| engine.get_images(project, &up, progress))?;
     if args.detach || args.wait || args.no_start || context.global.dry_run {
         let plan = context.perform(reporter, Some(project), |execution| {
             engine.up(project, &up, execution.progress, execution.cancelled, None)
