@@ -166,7 +166,7 @@ fn a_build_of_several_stages_runs_commands_and_copies_their_results() {
     assert_eq!(bench.text(&image, "result/out"), "hello\nworld\n");
     let metadata = bench.file(&image, "result/out").expect("copied").metadata().expect("metadata");
     assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (33, 50, 0o640));
-    assert_eq!(bench.output().last().map(String::as_str), Some("uid=33(web) gid=34(web)"));
+    assert_eq!(bench.output().last().map(String::as_str), Some("uid=33(web) gid=34(web) groups=34(web)"));
     assert_eq!(image.config.config.cmd.as_deref(), Some(&["cat".to_owned(), "/result/out".to_owned()][..]));
     assert_eq!(image.config.rootfs.diff_ids.len(), image.config.history.iter().filter(|h| !h.empty_layer).count());
 }

@@ -63,7 +63,7 @@ fn users_and_groups() {
     );
     assert_eq!(
         check(""),
-        "uid=0(root) gid=0(root)\n/root\nCapInh:\t0000000000000000\nCapPrm:\t00000000a80425fb\n\
+        "uid=0(root) gid=0(root) groups=0(root)\n/root\nCapInh:\t0000000000000000\nCapPrm:\t00000000a80425fb\n\
          CapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\nCapAmb:\t0000000000000000\n"
     );
 }

@@ -200,7 +200,7 @@ fn configs_and_secrets_are_files_of_their_own() {
     let mut bench = Bench::new(&["id"]);
     bench.files = vec![secret("/etc/passwd", "eve:x:7:8::/eve:\n", 0, 0o644)];
     bench.spec.process.user = "eve".into();
-    assert_eq!(bench.output(), "uid=7(eve) gid=8\n");
+    assert_eq!(bench.output(), "uid=7(eve) gid=8 groups=8\n");
 }
 
 #[test]
