@@ -1,7 +1,7 @@
 //! Networks on throw-away hosts: real links, real rules, real connections.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -13,14 +13,16 @@ use crate::model::container::{NetworkMode, Protocol};
 const SHORT: Duration = Duration::from_millis(300);
 
 /// Serves one connection: tells the client its own address as the server sees it.
+///
+/// Both sockets are shut down and not only closed: a process that another test forks holds copies of them until it
+/// executes its program, and the port would be taken until then.
 fn serve(test: &TestHost, netns: &OwnedFd, port: u16) -> std::thread::JoinHandle<()> {
     let listener = test.inside(netns, || TcpListener::bind(("0.0.0.0", port)).unwrap());
     std::thread::spawn(move || {
-        for stream in listener.incoming().take(1) {
-            let mut stream = stream.unwrap();
-            let peer = stream.peer_addr().unwrap().ip().to_string();
-            stream.write_all(peer.as_bytes()).unwrap();
-        }
+        let (mut stream, client) = listener.accept().unwrap();
+        stream.write_all(client.ip().to_string().as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Both).unwrap();
+        rustix::net::shutdown(&listener, rustix::net::Shutdown::Read).unwrap();
     })
 }
 
