@@ -209,6 +209,11 @@ pub fn one_that_removes_itself_is_gone() {
     spec.auto_remove = true;
     let (id, _) = world.run(&spec, AttachMode::None);
     assert_eq!(supervise::wait(&world.store, &id).unwrap(), 11);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while world.store.containers().exists(&id) {
+        assert!(Instant::now() < deadline, "it is still there");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 pub fn a_volume_is_filled_from_the_image() {
