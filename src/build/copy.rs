@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use super::archive::{ArchiveError, unpack_if_archive};
+use super::copier::{Copier, NewFile, PARALLEL_ITEMS, in_parallel};
 use super::mode::Chmod;
 use super::select::{Group, Item};
 use super::target::{Owner, Target, changed_mode, shown};
@@ -65,6 +66,23 @@ pub fn copy_groups(
     groups: &[Group],
     manner: &Manner<'_>,
 ) -> Result<(), CopyError> {
+    if groups.iter().map(|group| group.items.len()).sum::<usize>() < PARALLEL_ITEMS {
+        let mut files = Copier::new(tree);
+        return copy_with(target, tree, groups, manner, &mut |file| files.fill(file));
+    }
+    in_parallel(tree, |send| copy_with(target, tree, groups, manner, send))?;
+    target.begin_write_back();
+    Ok(())
+}
+
+/// Makes what is selected, in order; `fill` gets the regular files, whose content may come later.
+fn copy_with(
+    target: &mut Target<'_>,
+    tree: &Tree,
+    groups: &[Group],
+    manner: &Manner<'_>,
+    fill: Fill<'_>,
+) -> Result<(), CopyError> {
     for group in groups {
         let Some(top) = group.items.first() else { continue };
         if manner.unpack && top.meta.kind == FileType::RegularFile {
@@ -75,7 +93,7 @@ pub fn copy_groups(
             }
         }
         let destination = prepare(target, manner, &group.name, top.meta.is_folder())?;
-        let mut copy = Copy { target, tree, manner, links: HashMap::new() };
+        let mut copy = Copy { target, tree, manner, links: HashMap::new(), fill };
         for item in &group.items {
             let path =
                 if item.target.as_os_str().is_empty() { destination.clone() } else { destination.join(&item.target) };
@@ -146,12 +164,16 @@ fn check_file(target: &Target<'_>, path: &Path) -> Result<(), CopyError> {
     }
 }
 
+/// Takes the regular files that were made.
+type Fill<'a> = &'a mut dyn FnMut(NewFile) -> Result<(), CopyError>;
+
 struct Copy<'a, 'b> {
     target: &'a mut Target<'b>,
     tree: &'a Tree,
     manner: &'a Manner<'a>,
     /// Device and inode of files with several names: the first one in the layer.
     links: HashMap<(u64, u64), PathBuf>,
+    fill: Fill<'a>,
 }
 
 impl Copy<'_, '_> {
@@ -171,8 +193,9 @@ impl Copy<'_, '_> {
                     }
                     self.links.insert((meta.device, meta.inode), path.to_owned());
                 }
-                let file = self.tree.open(&item.source)?;
-                self.target.copy_file(&file, path, meta, owner, mode)?;
+                let to = self.target.create(path)?;
+                let (source, path) = (item.source.clone(), path.to_owned());
+                (self.fill)(NewFile { to, path, source, meta: *meta, owner, mode })?;
             }
             FileType::Symlink => {
                 let link =

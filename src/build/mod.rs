@@ -14,6 +14,7 @@
 
 mod archive;
 mod content;
+mod copier;
 mod copy;
 mod dockerfile;
 mod error;

@@ -21,7 +21,7 @@ use super::tree::{self, Meta, Tree, look_at, read_link};
 use crate::base::fs::{Context, Error, Result};
 
 /// Bytes copied at once when the kernel cannot copy by itself.
-const BUFFER_BYTES: usize = 128 << 10;
+pub const BUFFER_BYTES: usize = 128 << 10;
 
 /// A layer being filled.
 pub struct Target<'a> {
@@ -183,17 +183,12 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Copies a regular file with its attributes; owner, mode and time are set, too.
-    pub fn copy_file(&mut self, from: &OwnedFd, path: &Path, meta: &Meta, owner: Owner, mode: u32) -> Result<()> {
-        let file = self.create(path)?;
-        let attributes = attributes(from.as_fd());
-        copy_content(from, &file, meta.size, &mut self.buffer).context("write", &shown(path))?;
-        finish_file(&file, owner, mode, meta.mtime_ns).context("change", &shown(path))?;
-        for (name, value) in attributes {
-            let flags = rustix::fs::XattrFlags::empty();
-            rustix::fs::fsetxattr(&file, name, &value, flags).context("set the attributes of", &shown(path))?;
+    /// Starts to write what the layer has so far to the disk, without waiting: who makes it durable later finds
+    /// little left to do.
+    pub fn begin_write_back(&self) {
+        if let Ok(folder) = self.layer.try_clone() {
+            std::thread::spawn(move || rustix::fs::syncfs(folder));
         }
-        Ok(())
     }
 
     /// Writes a regular file; a reader that ends early is an error of its own.
@@ -340,6 +335,23 @@ fn finish_file(file: &OwnedFd, owner: Owner, mode: u32, mtime_ns: i128) -> rusti
     rustix::fs::fchown(file, Some(uid), Some(gid))?;
     rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
     rustix::fs::futimens(file, &times(mtime_ns))
+}
+
+/// Gives a new regular file the content and the attributes of another one, and its owner, mode and time.
+pub fn fill_file(
+    from: &OwnedFd,
+    to: &OwnedFd,
+    meta: &Meta,
+    owner: Owner,
+    mode: u32,
+    buffer: &mut [u8],
+) -> rustix::io::Result<()> {
+    copy_content(from, to, meta.size, buffer)?;
+    finish_file(to, owner, mode, meta.mtime_ns)?;
+    for (name, value) in attributes(from.as_fd()) {
+        rustix::fs::fsetxattr(to, name, &value, rustix::fs::XattrFlags::empty())?;
+    }
+    Ok(())
 }
 
 /// Shares the blocks where the file system can, else lets the kernel copy, else copies.

@@ -14,6 +14,8 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use sha2::Digest as _;
 
@@ -28,21 +30,52 @@ const ATTRIBUTE_BYTES_MAX: usize = 65536;
 /// Deepest folder, so that a hostile tree cannot exhaust the stack. Paths end at 4096 bytes anyway.
 const DEPTH_MAX: usize = 2048;
 
-/// Hashes and counts what is written to it, and forgets it.
-#[derive(Debug, Default, Clone)]
+/// Bytes that are handed to the hashing thread at once.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Chunks that wait for it.
+const CHUNKS_WAITING: usize = 4;
+
+/// Hashes what is written to it, and forgets it. After the first chunk a thread does it, so that reading the files
+/// of a large layer goes on meanwhile; a small layer is hashed without one.
+#[derive(Debug, Default)]
 pub(super) struct HashingWriter {
-    hasher: sha2::Sha256,
+    chunk: Vec<u8>,
+    thread: Option<(SyncSender<Vec<u8>>, JoinHandle<sha2::Sha256>)>,
 }
 
 impl HashingWriter {
-    pub(super) fn digest(self) -> Digest {
-        Digest::from_sha256(&self.hasher.finalize())
+    pub(super) fn digest(mut self) -> Digest {
+        let mut hasher = match self.thread.take() {
+            Some((sender, thread)) => {
+                drop(sender);
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            }
+            None => sha2::Sha256::default(),
+        };
+        hasher.update(&self.chunk);
+        Digest::from_sha256(&hasher.finalize())
+    }
+
+    fn hand_over(&mut self) {
+        let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES));
+        let (sender, _) = self.thread.get_or_insert_with(|| {
+            let (sender, chunks) = sync_channel::<Vec<u8>>(CHUNKS_WAITING);
+            let thread = std::thread::spawn(move || {
+                chunks.iter().fold(sha2::Sha256::default(), |hasher, chunk| hasher.chain_update(chunk))
+            });
+            (sender, thread)
+        });
+        // The thread takes chunks until the sender is gone.
+        drop(sender.send(chunk));
     }
 }
 
 impl Write for HashingWriter {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.hasher.update(buffer);
+        self.chunk.extend_from_slice(buffer);
+        if self.chunk.len() >= CHUNK_BYTES {
+            self.hand_over();
+        }
         Ok(buffer.len())
     }
 
