@@ -35,6 +35,23 @@ pub struct Excerpt {
     pub label: String,
 }
 
+/// The attribute of a service that an error is about, for those who know where it was written.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Attribute {
+    /// Its dotted path below the service (`healthcheck.interval`); where the same can be said in several ways, all
+    /// of them.
+    pub names: Vec<String>,
+    /// The text in it that is wrong; empty when it is the whole.
+    pub value: String,
+}
+
+impl Attribute {
+    /// The attribute of these names, in which `value` is wrong.
+    pub fn new(names: &[&str], value: impl Into<String>) -> Self {
+        Self { names: names.iter().map(ToString::to_string).collect(), value: value.into() }
+    }
+}
+
 /// What an error knows beyond its message. Every public error enum implements it.
 pub trait Explain: std::error::Error {
     /// What to do about it, as an imperative sentence fragment without "hint:".
@@ -45,6 +62,11 @@ pub trait Explain: std::error::Error {
     /// The places in the user's files that caused it; the first is the main one.
     fn excerpts(&self) -> Vec<Excerpt> {
         Vec::new()
+    }
+
+    /// The attribute of a service that it is about.
+    fn attribute(&self) -> Option<Attribute> {
+        None
     }
 
     /// The exit code of a container command that ends with this error: 125 by default, 126 for a command

@@ -20,6 +20,7 @@ fn is_unsupported(node: &Node, path: &[&str]) -> bool {
             | ["networks", _, "driver_opts"]
             | ["build", "entitlements" | "isolation" | "privileged" | "provenance" | "sbom"]
             | ["volumes", ITEM, "consistency"] => true,
+            ["logging", "driver"] => !matches!(text, "json-file" | "local" | "none" | ""),
             ["deploy", "placement"] => node.as_map().is_some_and(|map| !map.is_empty()),
             ["volumes_from", ITEM] => text.starts_with("container:"),
             ["volumes", ITEM, "type"] => matches!(text, "npipe" | "cluster"),

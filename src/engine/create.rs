@@ -12,6 +12,9 @@ impl Engine {
     ///
     /// Errors: the name is taken, a bind source is missing, no command. Nothing is left behind then.
     pub fn create(&self, request: Request, image: &Image) -> Result<ContainerId> {
+        if let Some(wrong) = request.check().into_iter().next() {
+            return Err(wrong);
+        }
         let wants_name = request.name.is_none();
         let named_host = request.hostname.is_some();
         let mut spec = request.into_spec(image, jiff::Timestamp::now())?;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::base::error::{Excerpt, Explain};
+use crate::base::error::{Attribute, Excerpt, Explain};
 use crate::{base, build, compose, graph, image, log, net, runtime, store, supervise};
 
 /// A verb that failed.
@@ -48,6 +48,8 @@ pub enum Error {
         service: String,
         /// What could not be done: `cannot be built`, `cannot be started`.
         action: &'static str,
+        /// Where the file says what it could not be.
+        place: Option<Box<Excerpt>>,
         /// Why.
         #[source]
         source: Box<Error>,
@@ -104,6 +106,16 @@ pub enum Error {
         value: String,
         /// What it should be.
         expected: String,
+    },
+    /// A value that has a meaning, but none that can be had.
+    #[error("{what}: {reason}")]
+    Refused {
+        /// What it is for: `mem_limit`.
+        what: String,
+        /// What was given, as far as it can be found in the file.
+        value: String,
+        /// Why not.
+        reason: String,
     },
     /// A container that does not run.
     #[error("container {name} is not running")]
@@ -168,6 +180,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// All of them as one; none is no error.
+    pub(super) fn of_several(mut errors: Vec<Self>) -> super::Result<()> {
+        match errors.len() {
+            0 => Ok(()),
+            1 => Err(errors.remove(0)),
+            _ => Err(Self::Several { errors }),
+        }
+    }
+
     /// The error of the layer below that this one wraps unchanged.
     fn inner(&self) -> Option<&dyn Explain> {
         Some(match self {
@@ -215,9 +236,40 @@ impl Explain for Error {
 
     fn excerpts(&self) -> Vec<Excerpt> {
         match (self.inner(), self) {
+            (Some(inner), Self::Service { place: Some(place), .. }) => match inner.excerpts() {
+                excerpts if excerpts.is_empty() => vec![Excerpt::clone(place)],
+                excerpts => excerpts,
+            },
             (Some(inner), _) => inner.excerpts(),
             (None, Self::Several { errors }) => errors.iter().flat_map(Explain::excerpts).collect(),
             (None, _) => Vec::new(),
+        }
+    }
+
+    fn attribute(&self) -> Option<Attribute> {
+        match self {
+            Self::Value { what, value, .. } | Self::Refused { what, value, .. } => {
+                // `tmpfs size` is about `tmpfs`.
+                let what = what.split(' ').next().unwrap_or_default();
+                let elsewhere = match what {
+                    "tmpfs" => Some("volumes"),
+                    "mem_limit" => Some("deploy.resources.limits.memory"),
+                    "mem_reservation" => Some("deploy.resources.reservations.memory"),
+                    "cpus" => Some("deploy.resources.limits.cpus"),
+                    "pids_limit" => Some("deploy.resources.limits.pids"),
+                    "restart" => Some("deploy.restart_policy"),
+                    _ => None,
+                };
+                let names = std::iter::once(what).chain(elsewhere).map(str::to_owned).collect();
+                Some(Attribute { names, value: value.clone() })
+            }
+            Self::BindSource { path } => Some(Attribute::new(&["volumes"], path.to_string_lossy())),
+            Self::FileObject { kind: "config", name, .. } => Some(Attribute::new(&["configs"], name)),
+            Self::FileObject { name, .. } => Some(Attribute::new(&["secrets"], name)),
+            Self::ImageMissing { image, .. } => Some(Attribute::new(&["image", "build", "volumes"], image)),
+            Self::Reference(_) => Some(Attribute::new(&["image"], "")),
+            Self::NoCommand { .. } => Some(Attribute::new(&["command", "entrypoint", "image"], "")),
+            _ => self.inner().and_then(Explain::attribute),
         }
     }
 

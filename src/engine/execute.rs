@@ -51,12 +51,7 @@ impl Engine {
         if execution.cancelled.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
         }
-        let mut errors: Vec<Error> = outcome.failed.into_iter().map(|(_, error)| error).collect();
-        match errors.len() {
-            0 => Ok(()),
-            1 => Err(errors.remove(0)),
-            _ => Err(Error::Several { errors }),
-        }
+        Error::of_several(outcome.failed.into_iter().map(|(_, error)| error).collect())
     }
 
     /// The specs of containers that the plan replaces, read before any of them is removed.
@@ -244,7 +239,7 @@ impl Runner<'_> {
         if let Some(old) = replaces.and_then(|id| self.replaced.get(id)) {
             request.inherited_volumes = anonymous_volumes(old);
         }
-        let fail = |error| super::service::in_service(service, "cannot be created", error);
+        let fail = |error| super::service::in_service(project, service, "cannot be created", error);
         let image = self.engine.service_image(project, service).map_err(fail)?;
         let id = self.engine.create(request, &image).map_err(fail)?;
         self.made.lock().unwrap_or_else(|poison| poison.into_inner()).insert((service.name.clone(), number), id);
@@ -261,7 +256,9 @@ impl Runner<'_> {
         match (started, service) {
             (Ok(_), Some(service)) => self.engine.run_hooks(id, "post_start", &service.post_start),
             (Ok(_), None) => Ok(()),
-            (Err(error), Some(service)) => Err(super::service::in_service(service, "cannot be started", error)),
+            (Err(error), Some(service)) => {
+                Err(super::service::in_service(self.project()?, service, "cannot be started", error))
+            }
             (Err(error), None) => Err(error),
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::service::{image_name, in_service};
+use super::service::{HAS_NO_IMAGE, image_name, in_service};
 use super::{Engine, Error, Result};
 use crate::build::{self, BuildNetwork, BuildRequest, DockerfileSource};
 use crate::image::{self, PullOptions};
@@ -70,7 +70,7 @@ impl Engine {
                 continue;
             }
             if let Some(need) =
-                self.need(&name, service, wish).map_err(|error| in_service(service, "has no image", error))?
+                self.need(&name, service, wish).map_err(|error| in_service(project, service, HAS_NO_IMAGE, error))?
             {
                 needs.insert(name, (service, need));
             }
@@ -91,12 +91,7 @@ impl Engine {
             // A panic of a worker has been reported and, with panic=abort, has ended the process.
             workers.into_iter().filter_map(|worker| worker.join().ok()).flatten().collect()
         });
-        let mut errors: Vec<Error> = results.into_iter().filter_map(Result::err).collect();
-        match errors.len() {
-            0 => Ok(()),
-            1 => Err(errors.remove(0)),
-            _ => Err(Error::Several { errors }),
-        }
+        Error::of_several(results.into_iter().filter_map(Result::err).collect())
     }
 
     fn need<'p>(&self, name: &str, service: &'p Service, wish: &ImageWish) -> Result<Option<Need<'p>>> {
@@ -157,7 +152,7 @@ impl Engine {
             Need::Pull(reference) => self
                 .pull(reference, service.platform.as_deref(), progress)
                 .map(drop)
-                .map_err(|error| in_service(service, "has no image", error)),
+                .map_err(|error| in_service(project, service, HAS_NO_IMAGE, error)),
             Need::Build(build) => self.build_service(project, service, build, wish, progress).map(drop),
             Need::PullElseBuild(reference, build) => {
                 if self.pull(reference, service.platform.as_deref(), &crate::model::event::Silent).is_err() {
@@ -215,7 +210,7 @@ impl Engine {
         wish: &ImageWish,
         progress: &dyn Progress,
     ) -> Result<Image> {
-        let fail = |error| in_service(service, "cannot be built", error);
+        let fail = |error| in_service(project, service, "cannot be built", error);
         let request = build_request(project, service, build, wish).map_err(fail)?;
         progress.working(&service.name, "Building");
         match build::build(&self.store, &request, progress) {

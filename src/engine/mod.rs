@@ -11,6 +11,7 @@
 //!
 //! Nothing here prints: progress goes to a `Progress`, errors are returned.
 
+mod check;
 pub mod create;
 pub mod down;
 mod error;
@@ -20,6 +21,7 @@ pub mod images;
 pub mod network;
 pub mod observe;
 pub mod one_off;
+mod place;
 pub mod processes;
 pub mod remove;
 pub mod request;

@@ -131,7 +131,7 @@ impl Request {
         let env = merge_environment(&defaults.env, &self.environment);
         let healthcheck = self.healthcheck(image)?;
         let stop_signal = match self.stop_signal.as_ref().or(defaults.stop_signal.as_ref()) {
-            Some(text) => signal::parse(text)?,
+            Some(text) => stop_signal(text)?,
             None => libc::SIGTERM,
         };
         let exposed_ports: BTreeSet<String> = defaults
@@ -228,7 +228,7 @@ impl Request {
             Some(("CMD-SHELL", [text, ..])) => [shell(), vec![text.clone()]].concat(),
             Some(_) => {
                 let expected = "CMD with a program, CMD-SHELL with a command, or NONE".to_owned();
-                return Err(Error::Value { what: "healthcheck test".into(), value: test.join(" "), expected });
+                return Err(Error::Value { what: "healthcheck.test".into(), value: test.join(" "), expected });
             }
         };
         let duration = |own: Option<u64>, image_ns: u64, default_ms: u64| {
@@ -247,6 +247,14 @@ impl Request {
                 .unwrap_or(3),
         }))
     }
+}
+
+/// Reads `stop_signal`.
+pub(super) fn stop_signal(text: &str) -> Result<i32> {
+    signal::parse(text).map_err(|error| match error {
+        Error::Value { value, expected, .. } => Error::Value { what: "stop_signal".into(), value, expected },
+        other => other,
+    })
 }
 
 /// The image's environment below the request's. The image's order is kept, new keys follow in name order.

@@ -4,11 +4,12 @@
 //! plan's order sees to that.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use super::request::{HealthWish, Request};
-use super::{Engine, Error, Result};
+use super::{Engine, Error, Result, place};
+use crate::base::error::{Attribute, Explain};
 use crate::base::id::{ContainerId, random_hex};
 use crate::base::units::{parse_bytes, parse_duration};
 use crate::graph::observed::label;
@@ -21,6 +22,9 @@ use crate::model::project::{
     Condition, FileObject, Port, Project, Service, ServiceFile, ServiceNetwork, ServiceVolume, Ulimit,
 };
 use crate::model::reference::Reference;
+
+/// What is said of a service whose image cannot be had.
+pub(super) const HAS_NO_IMAGE: &str = "has no image";
 
 /// What distinguishes one replica from another.
 #[derive(Debug, Clone)]
@@ -45,56 +49,41 @@ pub fn image_name(project: &Project, service: &Service) -> String {
 impl Engine {
     /// The request for one replica of a service.
     pub fn service_request(&self, project: &Project, service: &Service, replica: &Replica) -> Result<Request> {
-        let fail = |source| in_service(service, "cannot be created", source);
-        self.build_request(project, service, replica).map_err(fail)
+        let fail = |source| in_service(project, service, "cannot be created", source);
+        self.whole_request(project, service, replica).map_err(fail)
     }
 
-    fn build_request(&self, project: &Project, service: &Service, replica: &Replica) -> Result<Request> {
-        let limits = service.deploy.as_ref().and_then(|deploy| deploy.resources.as_ref());
-        let files = self.inline_files(project, service)?;
+    fn whole_request(&self, project: &Project, service: &Service, replica: &Replica) -> Result<Request> {
+        let request = plain_request(project, service, replica)?;
         Ok(Request {
-            name: Some(replica.name.clone()),
-            image: image_name(project, service),
-            labels: labels(project, service, replica),
-            command: service.command.clone(),
-            entrypoint: service.entrypoint.clone(),
-            environment: service.environment.clone(),
-            working_dir: service.working_dir.clone(),
-            user: service.user.clone(),
-            additional_groups: service.group_add.iter().map(plain).collect(),
-            terminal: service.tty,
-            stdin_open: service.stdin_open,
-            hostname: service.hostname.clone(),
-            domainname: service.domainname.clone(),
-            read_only: service.read_only,
             mounts: self.mounts(project, service)?,
-            files,
-            shm_size_bytes: service.shm_size.as_deref().map(|text| bytes("shm_size", text)).transpose()?,
             network: Some(self.network_mode(project, service, replica)?),
-            ports: if replica.oneoff { Vec::new() } else { ports(&service.ports)? },
-            publish_all: false,
-            exposed_ports: service.expose.clone(),
-            extra_hosts: service.extra_hosts.iter().map(|entry| entry.replacen('=', ":", 1)).collect(),
-            dns: service.dns.clone(),
-            dns_search: service.dns_search.clone(),
-            dns_options: service.dns_opt.clone(),
-            security: self.security(project, service)?,
-            resources: resources(service, limits)?,
-            sysctls: service.sysctls.clone(),
-            ulimits: service.ulimits.iter().map(|(name, limit)| (name.clone(), pair(limit))).collect(),
-            init: service.init.unwrap_or(false),
-            stop_signal: service.stop_signal.clone(),
-            stop_timeout_ms: service
-                .stop_grace_period
-                .as_deref()
-                .map(|text| milliseconds("stop_grace_period", text))
-                .transpose()?,
-            restart: if replica.oneoff { RestartPolicy::No } else { restart(service)? },
-            healthcheck: health(service)?,
-            logging: logging(service)?,
-            auto_remove: false,
-            inherited_volumes: BTreeMap::new(),
+            security: self.namespaces(project, service, request.security)?,
+            ..request
         })
+    }
+
+    /// Judges the values of services before anything is made for them.
+    ///
+    /// Errors: all that are wrong, each with its service and its place.
+    pub fn check_services(&self, project: &Project, services: &[&Service]) -> Result<()> {
+        let mut errors = Vec::new();
+        for service in services {
+            let fail = |error| in_service(project, service, "cannot be created", error);
+            let replica = Replica {
+                number: 1,
+                name: service.container_name.clone().unwrap_or_default(),
+                config_hash: String::new(),
+                oneoff: false,
+                replaces: None,
+            };
+            let wrong = match plain_request(project, service, &replica) {
+                Ok(request) => request.check(),
+                Err(error) => vec![error],
+            };
+            errors.extend(wrong.into_iter().chain(network_options(service).err()).map(fail));
+        }
+        Error::of_several(errors)
     }
 
     fn network_mode(&self, project: &Project, service: &Service, replica: &Replica) -> Result<NetworkMode> {
@@ -153,14 +142,14 @@ impl Engine {
             .ok_or_else(|| Error::NoContainer { service: service.to_owned() })
     }
 
-    fn namespace(&self, project: &Project, mode: Option<&str>) -> Result<NamespaceMode> {
+    fn namespace(&self, project: &Project, what: &str, mode: Option<&str>) -> Result<NamespaceMode> {
         match mode {
             None | Some("" | "private" | "shareable") => Ok(NamespaceMode::Private),
             Some("host") => Ok(NamespaceMode::Host),
             Some(mode) => match self.container_of(project, mode)? {
                 Some(id) => Ok(NamespaceMode::Container(id)),
                 None => Err(Error::Value {
-                    what: "namespace".into(),
+                    what: what.to_owned(),
                     value: mode.to_owned(),
                     expected: "host, private, service:NAME or container:NAME".into(),
                 }),
@@ -168,31 +157,14 @@ impl Engine {
         }
     }
 
-    fn security(&self, project: &Project, service: &Service) -> Result<Security> {
-        let mut security = Security {
-            privileged: service.privileged,
-            cap_add: service.cap_add.clone(),
-            cap_drop: service.cap_drop.clone(),
-            devices: service
-                .devices
-                .iter()
-                .map(|device| DeviceMapping {
-                    source: PathBuf::from(&device.source),
-                    target: PathBuf::from(device.target.as_ref().unwrap_or(&device.source)),
-                    permissions: device.permissions.clone().unwrap_or_else(|| "rwm".into()),
-                })
-                .collect(),
-            device_cgroup_rules: service.device_cgroup_rules.clone(),
-            pid: self.namespace(project, service.pid.as_deref())?,
-            ipc: self.namespace(project, service.ipc.as_deref())?,
-            uts: self.namespace(project, service.uts.as_deref())?,
-            cgroup: self.namespace(project, service.cgroup.as_deref())?,
-            ..Security::default()
-        };
-        for option in &service.security_opt {
-            apply_security_option(&mut security, option)?;
-        }
-        Ok(security)
+    fn namespaces(&self, project: &Project, service: &Service, security: Security) -> Result<Security> {
+        Ok(Security {
+            pid: self.namespace(project, "pid", service.pid.as_deref())?,
+            ipc: self.namespace(project, "ipc", service.ipc.as_deref())?,
+            uts: self.namespace(project, "uts", service.uts.as_deref())?,
+            cgroup: self.namespace(project, "cgroup", service.cgroup.as_deref())?,
+            ..security
+        })
     }
 
     fn mounts(&self, project: &Project, service: &Service) -> Result<Vec<Mount>> {
@@ -200,12 +172,11 @@ impl Engine {
         for from in &service.volumes_from {
             mounts.extend(self.mounts_from(project, from)?);
         }
-        for volume in &service.volumes {
-            mounts.push(self.mount(project, volume)?);
+        for volume in service.volumes.iter().filter(|volume| volume.kind == "image") {
+            let source = self.image_mount(volume)?;
+            mounts.push(Mount { target: volume.target.clone(), read_only: volume.read_only, source });
         }
-        for entry in &service.tmpfs {
-            mounts.push(tmpfs(entry)?);
-        }
+        mounts.extend(own_mounts(project, service)?);
         Ok(mounts)
     }
 
@@ -227,31 +198,6 @@ impl Engine {
             .collect())
     }
 
-    fn mount(&self, project: &Project, volume: &ServiceVolume) -> Result<Mount> {
-        let source = match volume.kind.as_str() {
-            "bind" => {
-                let options = volume.bind.clone().unwrap_or_default();
-                MountSource::Bind {
-                    path: PathBuf::from(volume.source.as_deref().unwrap_or_default()),
-                    create: options.create_host_path.unwrap_or(true),
-                    propagation: options.propagation,
-                    recursive: options.recursive.as_deref() != Some("disabled"),
-                }
-            }
-            "tmpfs" => {
-                let options = volume.tmpfs.clone().unwrap_or_default();
-                MountSource::Tmpfs {
-                    size_bytes: options.size.as_ref().map(|size| bytes("tmpfs size", &plain(size))).transpose()?,
-                    mode: options.mode.as_ref().and_then(|mode| plain(mode).parse().ok()),
-                    options: Vec::new(),
-                }
-            }
-            "image" => self.image_mount(volume)?,
-            _ => volume_mount(project, volume),
-        };
-        Ok(Mount { target: volume.target.clone(), read_only: volume.read_only, source })
-    }
-
     fn image_mount(&self, volume: &ServiceVolume) -> Result<MountSource> {
         let name = volume.source.clone().unwrap_or_default();
         let reference: Reference = name.parse()?;
@@ -260,19 +206,122 @@ impl Engine {
         let subpath = volume.image.as_ref().and_then(|options| options.subpath.clone());
         Ok(MountSource::Image { layers: image.diff_ids(), subpath })
     }
+}
 
-    fn inline_files(&self, project: &Project, service: &Service) -> Result<Vec<InlineFile>> {
-        let mut files = Vec::new();
-        let config = |file: &ServiceFile| format!("/{}", file.source);
-        let secret = |file: &ServiceFile| format!("/run/secrets/{}", file.source);
-        for file in &service.configs {
-            files.push(inline_file(project, "config", &project.configs, file, config(file), "/")?);
-        }
-        for file in &service.secrets {
-            files.push(inline_file(project, "secret", &project.secrets, file, secret(file), "/run/secrets/")?);
-        }
-        Ok(files)
+/// The request of a service without what must be looked up in the store: networks, namespaces and mounts of others,
+/// images.
+fn plain_request(project: &Project, service: &Service, replica: &Replica) -> Result<Request> {
+    let limits = service.deploy.as_ref().and_then(|deploy| deploy.resources.as_ref());
+    Ok(Request {
+        name: Some(replica.name.clone()),
+        image: image_name(project, service),
+        labels: labels(project, service, replica),
+        command: service.command.clone(),
+        entrypoint: service.entrypoint.clone(),
+        environment: service.environment.clone(),
+        working_dir: service.working_dir.clone(),
+        user: service.user.clone(),
+        additional_groups: service.group_add.iter().map(plain).collect(),
+        terminal: service.tty,
+        stdin_open: service.stdin_open,
+        hostname: service.hostname.clone(),
+        domainname: service.domainname.clone(),
+        read_only: service.read_only,
+        mounts: own_mounts(project, service)?,
+        files: inline_files(project, service)?,
+        shm_size_bytes: service.shm_size.as_deref().map(|text| bytes("shm_size", text)).transpose()?,
+        network: None,
+        ports: if replica.oneoff { Vec::new() } else { ports(&service.ports)? },
+        publish_all: false,
+        exposed_ports: service.expose.clone(),
+        extra_hosts: service.extra_hosts.iter().map(|entry| entry.replacen('=', ":", 1)).collect(),
+        dns: service.dns.clone(),
+        dns_search: service.dns_search.clone(),
+        dns_options: service.dns_opt.clone(),
+        security: security(service)?,
+        resources: resources(service, limits)?,
+        sysctls: service.sysctls.clone(),
+        ulimits: service.ulimits.iter().map(|(name, limit)| (name.clone(), pair(limit))).collect(),
+        init: service.init.unwrap_or(false),
+        stop_signal: service.stop_signal.clone(),
+        stop_timeout_ms: service
+            .stop_grace_period
+            .as_deref()
+            .map(|text| milliseconds("stop_grace_period", text))
+            .transpose()?,
+        restart: if replica.oneoff { RestartPolicy::No } else { restart(service)? },
+        healthcheck: health(service)?,
+        logging: logging(service)?,
+        auto_remove: false,
+        inherited_volumes: BTreeMap::new(),
+    })
+}
+
+fn security(service: &Service) -> Result<Security> {
+    let mut security = Security {
+        privileged: service.privileged,
+        cap_add: service.cap_add.clone(),
+        cap_drop: service.cap_drop.clone(),
+        devices: service
+            .devices
+            .iter()
+            .map(|device| DeviceMapping {
+                source: PathBuf::from(&device.source),
+                target: PathBuf::from(device.target.as_ref().unwrap_or(&device.source)),
+                permissions: device.permissions.clone().unwrap_or_else(|| "rwm".into()),
+            })
+            .collect(),
+        device_cgroup_rules: service.device_cgroup_rules.clone(),
+        ..Security::default()
+    };
+    for option in &service.security_opt {
+        apply_security_option(&mut security, option)?;
     }
+    Ok(security)
+}
+
+/// The mounts that a service names itself, without those of images.
+fn own_mounts(project: &Project, service: &Service) -> Result<Vec<Mount>> {
+    let volumes = service.volumes.iter().filter(|volume| volume.kind != "image");
+    let mounts = volumes.map(|volume| mount(project, volume));
+    mounts.chain(service.tmpfs.iter().map(|entry| tmpfs(entry))).collect()
+}
+
+fn mount(project: &Project, volume: &ServiceVolume) -> Result<Mount> {
+    let source = match volume.kind.as_str() {
+        "bind" => {
+            let options = volume.bind.clone().unwrap_or_default();
+            MountSource::Bind {
+                path: PathBuf::from(volume.source.as_deref().unwrap_or_default()),
+                create: options.create_host_path.unwrap_or(true),
+                propagation: options.propagation,
+                recursive: options.recursive.as_deref() != Some("disabled"),
+            }
+        }
+        "tmpfs" => {
+            let options = volume.tmpfs.clone().unwrap_or_default();
+            MountSource::Tmpfs {
+                size_bytes: options.size.as_ref().map(|size| bytes("tmpfs size", &plain(size))).transpose()?,
+                mode: options.mode.as_ref().and_then(|mode| plain(mode).parse().ok()),
+                options: Vec::new(),
+            }
+        }
+        _ => volume_mount(project, volume),
+    };
+    Ok(Mount { target: volume.target.clone(), read_only: volume.read_only, source })
+}
+
+fn inline_files(project: &Project, service: &Service) -> Result<Vec<InlineFile>> {
+    let mut files = Vec::new();
+    let config = |file: &ServiceFile| format!("/{}", file.source);
+    let secret = |file: &ServiceFile| format!("/run/secrets/{}", file.source);
+    for file in &service.configs {
+        files.push(inline_file(project, "config", &project.configs, file, config(file), "/")?);
+    }
+    for file in &service.secrets {
+        files.push(inline_file(project, "secret", &project.secrets, file, secret(file), "/run/secrets/")?);
+    }
+    Ok(files)
 }
 
 /// Whether labels are those of a replica (not a one-off) of a service.
@@ -282,9 +331,15 @@ pub(super) fn is_replica_of(labels: &BTreeMap<String, String>, project: &str, se
         && labels.get(label::ONEOFF).is_none_or(|value| value != "True")
 }
 
-/// Says for which service something failed.
-pub(super) fn in_service(service: &Service, action: &'static str, source: Error) -> Error {
-    Error::Service { service: service.name.clone(), action, source: Box::new(source) }
+/// Says for which service something failed, and where the file says what could not be.
+pub(super) fn in_service(project: &Project, service: &Service, action: &'static str, source: Error) -> Error {
+    if let Error::Interrupted = source {
+        return source;
+    }
+    let image = || (action == HAS_NO_IMAGE).then(|| Attribute::new(&["image", "build"], ""));
+    let attribute = source.attribute().or_else(image);
+    let place = attribute.and_then(|attribute| place::of(project, service, &attribute)).map(Box::new);
+    Error::Service { service: service.name.clone(), action, place, source: Box::new(source) }
 }
 
 /// The aliases of a service in its networks: its name, and what the links of others call it.
@@ -302,29 +357,32 @@ fn aliases(project: &Project, service: &Service) -> Vec<String> {
     aliases
 }
 
+/// The fixed addresses of a service in one network.
+///
+/// Errors: one that is none, or not of the family.
+fn addresses(options: &ServiceNetwork) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>)> {
+    fn read<A: std::str::FromStr>(text: &Option<String>, expected: &str) -> Result<Option<A>> {
+        let Some(text) = text else { return Ok(None) };
+        let invalid = |_| Error::Value { what: "networks".into(), value: text.clone(), expected: expected.to_owned() };
+        text.parse().map(Some).map_err(invalid)
+    }
+    Ok((read(&options.ipv4_address, "an IPv4 address")?, read(&options.ipv6_address, "an IPv6 address")?))
+}
+
+/// Judges what a service says of its networks.
+fn network_options(service: &Service) -> Result<()> {
+    let options = service.networks.iter().flat_map(BTreeMap::values).flatten();
+    options.map(addresses).try_for_each(|read| read.map(drop))
+}
+
 fn attachment(
     network: &crate::model::network::NetworkRecord,
     options: Option<&ServiceNetwork>,
     mut aliases: Vec<String>,
 ) -> Result<Attachment> {
     let options = options.cloned().unwrap_or_default();
+    let (ipv4, ipv6) = addresses(&options)?;
     aliases.extend(options.aliases);
-    let address = |what: &str, text: &Option<String>| match text {
-        None => Ok(None),
-        Some(text) => text.parse::<IpAddr>().map(Some).map_err(|_| Error::Value {
-            what: format!("{what} in network {}", network.name),
-            value: text.clone(),
-            expected: "an address".into(),
-        }),
-    };
-    let ipv4 = match address("ipv4_address", &options.ipv4_address)? {
-        Some(IpAddr::V4(address)) => Some(address),
-        _ => None,
-    };
-    let ipv6 = match address("ipv6_address", &options.ipv6_address)? {
-        Some(IpAddr::V6(address)) => Some(address),
-        _ => None,
-    };
     Ok(Attachment {
         network: network.id.clone(),
         network_name: network.name.clone(),
@@ -524,10 +582,10 @@ pub fn log_options<'a>(driver: &str, options: impl Iterator<Item = (&'a str, &'a
     let mut logging = Logging { enabled: driver != "none", ..Logging::default() };
     for (key, value) in options {
         match key {
-            "max-size" => logging.max_size_bytes = bytes("max-size", value)?,
+            "max-size" => logging.max_size_bytes = bytes("logging.options.max-size", value)?,
             "max-file" => {
                 let invalid = || Error::Value {
-                    what: "max-file".into(),
+                    what: "logging.options.max-file".into(),
                     value: value.to_owned(),
                     expected: "a number above 0".into(),
                 };

@@ -32,13 +32,15 @@ pub struct Up {
 }
 
 impl Engine {
-    /// Gets the images that [`Engine::up`] needs. A phase of its own: it may be ended at any moment, and the next
+    /// Judges the services that [`Engine::up`] will make and gets the images that it needs. A phase of its own: it may be ended at any moment, and the next
     /// command goes on from there.
     pub fn get_images(&self, project: &Project, up: &Up, progress: &dyn Progress) -> Result<()> {
+        let services = selected(project, &up.wish)?;
+        self.check_services(project, &services)?;
         if up.dry_run {
             return Ok(());
         }
-        self.ensure_images(project, &selected(project, &up.wish)?, &up.images, progress)
+        self.ensure_images(project, &services, &up.images, progress)
     }
 
     /// Brings the project up and returns the plan that did it. Its images are there: see [`Engine::get_images`].

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::base::{error::Explain, fs};
+use crate::base::error::{Attribute, Explain};
+use crate::base::fs;
 use crate::model::container::Protocol;
 
 /// Result of a network operation.
@@ -142,6 +143,20 @@ pub enum Error {
 }
 
 impl Explain for Error {
+    fn attribute(&self) -> Option<Attribute> {
+        match self {
+            Self::PortInUse { port, .. } => Some(Attribute::new(&["ports"], port)),
+            Self::AddressInUse { address, .. } | Self::FixedAddress { address, .. } => {
+                Some(Attribute::new(&["networks"], address.to_string()))
+            }
+            Self::OutsideSubnet { what: "address", address, .. } => Some(Attribute::new(&["networks"], address)),
+            Self::InterfaceName { name, .. } => Some(Attribute::new(&["networks"], name)),
+            Self::Invalid { what: "extra host", text, .. } => Some(Attribute::new(&["extra_hosts"], text)),
+            Self::Invalid { what: "sysctl", text, .. } => Some(Attribute::new(&["sysctls"], text)),
+            _ => None,
+        }
+    }
+
     fn hint(&self) -> Option<String> {
         match self {
             Self::PortInUse { .. } => Some("stop what holds the port, or publish another one".into()),

@@ -153,7 +153,7 @@ fn host_nodes(source: &Path, target: &Path, nodes: &mut Vec<Node>, depth: u32) -
 }
 
 /// Kernel parameters: the defaults of a network namespace of one's own, and those of the spec.
-pub(super) fn sysctls(
+pub fn sysctls(
     wished: &BTreeMap<String, String>,
     own_network: bool,
     ipc: &NamespaceMode,

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::base::error::Explain;
+use crate::base::error::{Attribute, Explain};
 
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
@@ -176,6 +176,31 @@ impl Explain for Error {
             }
             _ => None,
         }
+    }
+
+    fn attribute(&self) -> Option<Attribute> {
+        let (names, value): (&[&str], &str) = match self {
+            Self::ProgramNotFound { program }
+            | Self::ProgramMissing { program }
+            | Self::ProgramRefused { program, .. } => (&["entrypoint", "command"], program),
+            Self::WorkingFolder { path, .. } => (&["working_dir"], path),
+            Self::UnknownUser { user } => (&["user"], user),
+            Self::UnknownGroup { group } => (&["group_add", "user"], group),
+            Self::IdOutOfRange { id } => (&["user", "group_add"], id),
+            Self::MountSource { target, .. } | Self::MountKind { target } | Self::Mount { target, .. } => {
+                (&["volumes", "tmpfs", "configs", "secrets"], target)
+            }
+            Self::MountOption { option, .. } => (&["tmpfs", "volumes"], option),
+            Self::Sysctl { name } => (&["sysctls"], name),
+            Self::SeccompProfile { .. } => (&["security_opt"], ""),
+            Self::Unknown { kind: "capability", name } => (&["cap_add", "cap_drop"], name),
+            Self::Unknown { kind: "resource limit", name } => (&["ulimits"], name),
+            Self::Unknown { kind: "device" | "device permission", name } => (&["devices"], name),
+            Self::Unknown { kind: "device rule", name } => (&["device_cgroup_rules"], name),
+            Self::Unknown { kind: "place for a mount", name } => (&["volumes", "tmpfs"], name),
+            _ => return None,
+        };
+        Some(Attribute::new(names, value))
     }
 
     fn exit_code(&self) -> u8 {

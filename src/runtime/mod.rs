@@ -39,11 +39,13 @@ pub mod seccomp;
 pub mod user;
 
 pub use cgroup::Cgroup;
+pub use defaults::sysctls;
 pub use error::Error;
 pub use exec::{ExecTarget, exec};
 pub use launch::{
     EtcFiles, Joins, Launch, NetNamespace, ResolvedMount, ResolvedSource, RootFs, Stdio, UpperLayer, prepare,
 };
+pub use process::is_limit;
 pub use running::{ExitStatus, Prepared, Running, identify, identity_of, is_alive, namespace_of, send_signal};
 
 #[cfg(test)]

@@ -159,6 +159,11 @@ fn candidates(program: &str, environment: &[String]) -> Result<Vec<CString>, Err
         .collect()
 }
 
+/// Whether `name` is a resource limit that a container can be given.
+pub fn is_limit(name: &str) -> bool {
+    LIMITS.iter().any(|(known, ..)| *known == name) || SIGPENDING.0 == name
+}
+
 type Limit = (String, i32, u64, u64);
 
 fn limits(spec: &ContainerSpec) -> Result<Vec<Limit>, Error> {

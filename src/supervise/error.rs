@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::base::error::Explain;
+use crate::base::error::{Attribute, Explain};
 use crate::base::id::ContainerId;
 use crate::store;
 
@@ -49,6 +49,8 @@ pub enum Error {
         message: String,
         /// What to do about it.
         hint: Option<String>,
+        /// The attribute of the service that it is about.
+        attribute: Option<Attribute>,
         /// 125, 126 or 127.
         exit_code: u8,
         /// The errors behind it, outermost first.
@@ -161,6 +163,16 @@ impl Explain for Error {
                 Some("add a `healthcheck`, or wait for `service_started` instead of `service_healthy`".into())
             }
             Self::Unhealthy { output, .. } if !output.is_empty() => Some(format!("the probe said: {}", output.trim())),
+            _ => None,
+        }
+    }
+
+    fn attribute(&self) -> Option<Attribute> {
+        match self {
+            Self::Runtime(error) => error.attribute(),
+            Self::Network(error) => error.attribute(),
+            Self::Start { attribute, .. } => attribute.clone(),
+            Self::VolumeType { volume, .. } => Some(Attribute::new(&["volumes"], volume)),
             _ => None,
         }
     }

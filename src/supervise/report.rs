@@ -6,7 +6,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Cause, Error};
-use crate::base::error::Explain;
+use crate::base::error::{Attribute, Explain};
 use crate::base::id::ContainerId;
 use crate::model::container::{ProcessIdentity, PublishedPort};
 
@@ -33,6 +33,8 @@ pub(super) enum Report {
         messages: Vec<String>,
         /// What to do about it.
         hint: Option<String>,
+        /// The attribute of the service that it is about.
+        attribute: Option<Attribute>,
         /// 125, 126 or 127.
         exit_code: u8,
     },
@@ -41,7 +43,12 @@ pub(super) enum Report {
 impl Report {
     /// The report of an error.
     pub(super) fn of_error(error: &Error) -> Self {
-        Self::Failed { messages: messages(error), hint: error.hint(), exit_code: error.exit_code() }
+        Self::Failed {
+            messages: messages(error),
+            hint: error.hint(),
+            attribute: error.attribute(),
+            exit_code: error.exit_code(),
+        }
     }
 
     /// Sends it; a caller that does not wait any more does not matter.
@@ -64,10 +71,10 @@ impl Report {
         match serde_json::from_slice(&packet[..length]) {
             Ok(Self::Started { identity, ports }) => Ok((identity, ports)),
             Ok(Self::AlreadyRunning) => Err(Error::AlreadyRunning { id: id.clone() }),
-            Ok(Self::Failed { mut messages, hint, exit_code }) => {
+            Ok(Self::Failed { mut messages, hint, attribute, exit_code }) => {
                 let causes = if messages.is_empty() { Vec::new() } else { messages.split_off(1) };
                 let message = messages.pop().unwrap_or_default();
-                Err(Error::Start { id: id.clone(), message, hint, exit_code, source: Cause::chain(causes) })
+                Err(Error::Start { id: id.clone(), message, hint, attribute, exit_code, source: Cause::chain(causes) })
             }
             Err(_) => Err(Error::SupervisorLost { id: id.clone() }),
         }

@@ -7,6 +7,7 @@
 mod attached;
 mod faults;
 mod flask_redis;
+mod mistakes;
 mod project;
 mod run;
 mod world;

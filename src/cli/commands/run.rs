@@ -143,6 +143,7 @@ fn prepare_service(
     let up = Up { wish, ..Up::default() };
     let has_dependencies = !up.wish.services.is_empty();
     let reporter = context.get_images(context.reporter_unless(args.quiet, "Running"), |progress| {
+        engine.check_services(project, &[service])?;
         engine.ensure_images(project, &[service], &images, progress)?;
         if has_dependencies { engine.get_images(project, &up, progress) } else { Ok(()) }
     })?;
