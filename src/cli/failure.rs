@@ -155,12 +155,6 @@ pub enum Mistake {
         /// The first digits of its id.
         container: String,
     },
-    /// `--wait-timeout` is over.
-    #[error("not everything was ready within {seconds} s")]
-    NotInTime {
-        /// The time it had.
-        seconds: u64,
-    },
     /// `-t` without a terminal.
     #[error("the input device is not a terminal")]
     NoTerminal,
@@ -203,7 +197,6 @@ impl Explain for Mistake {
             Self::NotRunning { .. } => Some("`wharf up -d` starts it; `wharf ps -a` shows why it ended".into()),
             Self::ContainerNotRunning { name } => Some(format!("`wharf start {name}` starts it")),
             Self::ConnectionLost { container } => Some(format!("`wharf logs -f {container}` shows its output")),
-            Self::NotInTime { .. } => Some("`wharf ps -a` shows how each container fares".into()),
             Self::NoTerminal => Some("leave out -t (or use -T) when stdin is a pipe or a file".into()),
             _ => None,
         }

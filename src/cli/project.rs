@@ -1,7 +1,6 @@
 //! The project that verbs act on, and the carrying out of what they plan.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
 
 use super::members::{InScope, Member};
 use super::progress::Reporter;
@@ -173,38 +172,6 @@ impl Context {
         let result = interruptible(self, interruption, || reporter.end_block(), work);
         reporter.finish();
         result?.map_err(Failure::of_engine)
-    }
-
-    /// Like [`Context::perform`]; ends the verb early after `limit` and returns `None` then.
-    pub fn perform_within<T: Send>(
-        &self,
-        limit: Option<Duration>,
-        reporter: Reporter,
-        project: Option<&Project>,
-        verb: impl FnOnce(&Execution<'_>) -> engine::Result<T> + Send,
-    ) -> Result<Option<T>, Failure> {
-        let late = AtomicBool::new(false);
-        let performed = self.perform(reporter, project, |execution| {
-            std::thread::scope(|scope| {
-                let (finish, finished) = std::sync::mpsc::channel::<()>();
-                if let Some(limit) = limit {
-                    let (cancelled, late) = (execution.cancelled, &late);
-                    scope.spawn(move || {
-                        if finished.recv_timeout(limit) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                            late.store(true, Ordering::Relaxed);
-                            cancelled.store(true, Ordering::Relaxed);
-                        }
-                    });
-                }
-                let result = verb(execution);
-                drop(finish);
-                result
-            })
-        });
-        match performed {
-            Err(Failure::Exit(_)) if late.load(Ordering::Relaxed) => Ok(None),
-            performed => performed.map(Some),
-        }
     }
 
     /// Carries out a plan, or prints it with `--dry-run`.

@@ -55,7 +55,7 @@ pub enum Error {
         source: Box<Error>,
     },
     /// A dependency did not get to what others wait for.
-    #[error("dependency failed: {} waits for `{service}` to be {condition}, but {found}", waiting.join(", "))]
+    #[error("dependency failed: {} waits for `{service}` to be {condition}, but {found}{}", waiting.join(", "), quoted(said))]
     Dependency {
         /// The one that failed.
         service: String,
@@ -67,6 +67,20 @@ pub enum Error {
         waiting: Vec<String>,
         /// The container, for the hint.
         container: String,
+        /// The last lines of its log.
+        said: Vec<String>,
+    },
+    /// A service that `--wait` waited for in vain.
+    #[error("service `{service}` is not up: container {container} {found}{}", quoted(said))]
+    NotUp {
+        /// The service.
+        service: String,
+        /// The container.
+        container: String,
+        /// What happened to it: `exited with code 3`.
+        found: String,
+        /// The last lines of its log.
+        said: Vec<String>,
     },
     /// Several steps failed.
     #[error("{} of the steps failed", errors.len())]
@@ -208,6 +222,11 @@ impl Error {
     }
 }
 
+/// The last words of a container below the sentence that tells of its end.
+fn quoted(lines: &[String]) -> String {
+    if lines.is_empty() { String::new() } else { format!("; the last lines of its log:\n  {}", lines.join("\n  ")) }
+}
+
 /// What is found where somebody waits for health and there is no health check.
 pub(super) const NO_HEALTH_CHECK: &str = "it has no health check";
 
@@ -220,7 +239,9 @@ impl Explain for Error {
             Self::Dependency { service, found, .. } if found == NO_HEALTH_CHECK => {
                 Some(format!("give `{service}` a `healthcheck`, or wait for `service_started`"))
             }
-            Self::Dependency { container, .. } => Some(format!("`wharf logs {container}` shows what it said")),
+            Self::Dependency { container, .. } | Self::NotUp { container, .. } => {
+                Some(format!("`wharf logs {container}` shows what it said"))
+            }
             Self::Several { errors } => errors.iter().find_map(Explain::hint),
             Self::ImageMissing { image, .. } => {
                 Some(format!("`wharf pull`, `wharf image pull {image}` or `wharf build` gets it"))

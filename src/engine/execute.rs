@@ -296,6 +296,7 @@ impl Runner<'_> {
                 found: what_happened(&error),
                 waiting: wanted_by.iter().map(|name| dependents_path(project, name, service)).collect(),
                 container: name,
+                said: self.engine.last_lines(&id),
             });
         }
         Ok(Reached::Done)
@@ -325,12 +326,22 @@ impl Runner<'_> {
 /// Why a wait ended badly, without the container's id.
 fn what_happened(error: &Error) -> String {
     match error {
-        Error::Supervise(supervise::Error::Exited { code, .. }) => format!("it exited with code {code}"),
-        Error::Supervise(supervise::Error::Unhealthy { output, .. }) if !output.trim().is_empty() => {
-            format!("it is unhealthy ({})", output.trim())
-        }
-        Error::Supervise(supervise::Error::Unhealthy { .. }) => "it is unhealthy".into(),
         Error::Supervise(supervise::Error::NoHealthcheck { .. }) => super::error::NO_HEALTH_CHECK.into(),
+        Error::Supervise(error @ (supervise::Error::Exited { .. } | supervise::Error::Unhealthy { .. })) => {
+            format!("it {}", what_it_did(error))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// What a container did that a wait did not want: `exited with code 3`.
+pub(super) fn what_it_did(error: &supervise::Error) -> String {
+    match error {
+        supervise::Error::Exited { code, .. } => format!("exited with code {code}"),
+        supervise::Error::Unhealthy { output, .. } if !output.trim().is_empty() => {
+            format!("is unhealthy ({})", output.trim())
+        }
+        supervise::Error::Unhealthy { .. } => "is unhealthy".into(),
         other => other.to_string(),
     }
 }

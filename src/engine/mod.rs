@@ -23,6 +23,7 @@ pub mod observe;
 pub mod one_off;
 mod place;
 pub mod processes;
+mod readiness;
 pub mod remove;
 pub mod request;
 pub mod service;

@@ -1,12 +1,11 @@
 //! `up`: images (a phase of its own), then a reading of what exists, then the plan, then its execution.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::execute::{Execution, OnStart};
 use super::images::ImageWish;
-use super::{Cancelled, Engine, Error, Result};
+use super::{Cancelled, Engine, Result};
 use crate::graph::converge;
 use crate::graph::dependency::Graph;
 use crate::graph::observed::{Observed, ObservedContainer};
@@ -14,7 +13,6 @@ use crate::graph::plan::Plan;
 use crate::model::container::Status;
 use crate::model::event::Progress;
 use crate::model::project::{Project, Service};
-use crate::supervise;
 
 /// What `up` was asked for.
 #[derive(Debug, Clone, Default)]
@@ -66,66 +64,6 @@ impl Engine {
             self.wait_for_services(project, &names, deadline, progress, cancelled)?;
         }
         Ok(plan)
-    }
-
-    /// Waits until each container runs (healthy, where it has a health check). One that ended with code 0 by
-    /// itself and is not restarted counts as done.
-    fn wait_for_services(
-        &self,
-        project: &Project,
-        names: &BTreeSet<&str>,
-        deadline: Option<Instant>,
-        progress: &dyn Progress,
-        cancelled: &Cancelled,
-    ) -> Result<()> {
-        let observed = self.observe(&project.name, None)?;
-        let mut containers: Vec<_> = observed
-            .containers
-            .iter()
-            .filter(|container| !container.oneoff && names.contains(container.service.as_str()))
-            .collect();
-        containers.sort_by(|a, b| a.name.cmp(&b.name));
-        let graph = Graph::of(project)?;
-        for container in &containers {
-            progress.working(&format!("Container {}", container.name), "Waiting");
-        }
-        for container in containers {
-            let word = self.wait_for_container(container, graph.is_job(&container.service), deadline, cancelled)?;
-            progress.done(&format!("Container {}", container.name), word);
-        }
-        Ok(())
-    }
-
-    fn wait_for_container(
-        &self,
-        container: &ObservedContainer,
-        is_job: bool,
-        deadline: Option<Instant>,
-        cancelled: &Cancelled,
-    ) -> Result<&'static str> {
-        const CANCEL_CHECK: Duration = Duration::from_millis(200);
-        let spec = self.store.containers().spec(&container.id)?;
-        let (condition, word) = match (&spec.healthcheck, is_job) {
-            (_, true) => (supervise::Condition::Exited, "Exited"),
-            (Some(_), false) => (supervise::Condition::Healthy, "Healthy"),
-            (None, false) => (supervise::Condition::Running, "Started"),
-        };
-        loop {
-            if cancelled.load(Ordering::Relaxed) {
-                return Err(Error::Interrupted);
-            }
-            let next = Instant::now() + CANCEL_CHECK;
-            let until = deadline.map_or(next, |deadline| deadline.min(next));
-            match self.wait_until(&container.id, condition, Some(until)) {
-                Err(Error::Supervise(supervise::Error::Deadline { .. }))
-                    if deadline.is_none_or(|end| Instant::now() < end) => {}
-                Err(Error::Supervise(supervise::Error::Exited { code: 0, .. })) => return Ok("Exited"),
-                Ok(state) if is_job && state.exit_code != 0 => {
-                    return Err(supervise::Error::Exited { id: container.id.clone(), code: state.exit_code }.into());
-                }
-                result => return result.map(|_| word),
-            }
-        }
     }
 }
 

@@ -111,6 +111,11 @@ pub enum Condition {
     Healthy,
     /// It ended and will not be started again by its policy.
     Exited,
+    /// The run that began after so many restarts ended, whatever comes after it.
+    RunEnded {
+        /// As the state counts them.
+        restarts: u32,
+    },
 }
 
 /// Starts a container and returns once its process runs; its supervisor stays.

@@ -62,6 +62,8 @@ fn judge(id: &ContainerId, state: &ContainerState, condition: Condition) -> Opti
     match (condition, state.status) {
         (Condition::Running, Status::Running | Status::Paused) => Some(Ok(state.clone())),
         (Condition::Exited, Status::Exited | Status::Dead | Status::Created) => Some(Ok(state.clone())),
+        (Condition::RunEnded { .. }, Status::Exited | Status::Dead | Status::Restarting) => Some(Ok(state.clone())),
+        (Condition::RunEnded { restarts }, _) if state.restart_count != restarts => Some(Ok(state.clone())),
         (Condition::Running | Condition::Healthy, Status::Exited | Status::Dead) => exited(),
         (Condition::Healthy, Status::Running) => match state.health.as_ref()?.status {
             HealthStatus::Healthy => Some(Ok(state.clone())),

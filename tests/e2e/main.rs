@@ -10,4 +10,5 @@ mod flask_redis;
 mod mistakes;
 mod project;
 mod run;
+mod wait;
 mod world;

@@ -1,11 +1,11 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cli::project::{Targets, each};
-use crate::cli::{Context, Mistake, Outcome};
+use crate::cli::{Context, Outcome};
 use crate::graph::observed::Observed;
-use crate::graph::plan::{Action, Plan, Target};
+use crate::graph::plan::{Action, Target};
 use crate::graph::{converge, teardown};
-use crate::model::project::{Condition, Project, Service};
+use crate::model::project::{Project, Service};
 
 /// Start services or containers that exist
 #[derive(Debug, clap::Args)]
@@ -61,24 +61,18 @@ fn without_container<'a>(project: &'a Project, observed: &Observed, names: &'a [
     services.find(|service| has_none(service)).map(|service| service.name.as_str())
 }
 
-/// One wait for each service, all at once.
+/// Waits for the named services, or for all.
 fn wait(
     context: &Context,
     args: &Args,
     engine: &crate::engine::Engine,
     project: &crate::model::project::Project,
 ) -> Result<(), crate::cli::Failure> {
-    let mut plan = Plan::default();
-    for service in project.services.values().filter(|s| args.targets.is_empty() || args.targets.contains(&s.name)) {
-        let has_check = service.healthcheck.as_ref().is_some_and(|check| !check.disable);
-        let condition = if has_check { Condition::Healthy } else { Condition::Started };
-        let action = Action::Wait { service: service.name.clone(), condition, required: true, wanted_by: Vec::new() };
-        plan.push(action, Vec::new(), "--wait");
-    }
-    let limit = args.wait_timeout.map(Duration::from_secs);
-    context
-        .perform_within(limit, context.reporter("Running"), Some(project), |execution| {
-            engine.execute(&plan, execution)
-        })?
-        .ok_or_else(|| Mistake::NotInTime { seconds: args.wait_timeout.unwrap_or_default() }.into())
+    let names = project.services.keys().map(String::as_str);
+    let names = names.filter(|name| args.targets.is_empty() || args.targets.iter().any(|target| target == name));
+    let names = names.collect();
+    let deadline = args.wait_timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    context.perform(context.reporter("Running"), Some(project), |execution| {
+        engine.wait_for_services(project, &names, deadline, execution.progress, execution.cancelled)
+    })
 }
