@@ -23,14 +23,13 @@ pub struct Healed {
 }
 
 /// Sets and maps whose elements belong to a container or a network, as their comments say.
-const SETS: [&str; 13] = [
+const SETS: [&str; 12] = [
     "ports4",
     "ports4_on",
     "ports6",
     "ports6_on",
     "open4",
     "open6",
-    "local6",
     "bridges",
     "closed",
     "outward",

@@ -94,8 +94,8 @@ fn a_published_port_is_reachable_from_everywhere() {
         let (web, peer, stranger) =
             (test.container("web", &[&front]), test.container("peer", &[&front]), test.container("stranger", &[&back]));
         let publication = port::publish(&test.host, &[binding(None, Some(8080), 80)], &web.endpoints).unwrap();
-        assert_eq!(publication.ports.len(), 1);
-        assert_eq!(publication.ports[0].host_port, 8080);
+        let published: Vec<_> = publication.ports.iter().map(|port| (port.host_ip, port.host_port)).collect();
+        assert_eq!(published, [(address("0.0.0.0"), 8080), (address("::"), 8080)]);
         let gateway = front.subnets[0].gateway;
         let from = |client: Option<&OwnedFd>, to: &str| served(test, &web, client, address(to), 8080, 80);
         assert_eq!(from(None, "127.0.0.1"), gateway.to_string());
@@ -438,12 +438,6 @@ fn ipv6_networks_work() {
         let publication = port::publish(&test.host, &[binding(None, None, 80)], &two.endpoints).unwrap();
         assert_eq!(publication.ports.len(), 2);
         assert_eq!(publication.ports[0].host_port, publication.ports[1].host_port);
-        // [::1] is refused at once, so that clients go on to 127.0.0.1.
-        let before = Instant::now();
-        let local = SocketAddr::new(address("::1"), publication.ports[0].host_port);
-        let error = TcpStream::connect_timeout(&local, Duration::from_secs(3)).unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
-        assert!(before.elapsed() < SHORT);
     });
 }
 

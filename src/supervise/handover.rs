@@ -24,6 +24,7 @@ use super::{Error, Result};
 use crate::base::id::ContainerId;
 use crate::base::paths::Paths;
 use crate::model::container::{HealthStatus, ProcessIdentity};
+use crate::net::port::relay::Relay;
 use crate::runtime::{Cgroup, Running};
 use crate::store::{Lock, Store};
 use crate::sys::daemon;
@@ -69,6 +70,7 @@ fn try_exec(supervisor: &Supervisor) -> Option<()> {
     let network = &supervisor.network;
     let paths = supervisor.store.paths();
     let dns = network.dns.as_ref();
+    let reservations = || network.reservations.iter().chain(network.relay.iter().flat_map(Relay::listeners));
     let handover = Handover {
         root: paths.root.clone(),
         run: paths.run.clone(),
@@ -84,7 +86,7 @@ fn try_exec(supervisor: &Supervisor) -> Option<()> {
         started_ms_ago: run.started.elapsed().as_millis() as u64,
         size: supervisor.size,
         namespace: network.namespace.as_ref().map(AsRawFd::as_raw_fd),
-        reservations: network.reservations.iter().map(AsRawFd::as_raw_fd).collect(),
+        reservations: reservations().map(AsRawFd::as_raw_fd).collect(),
         dns: dns.map(|dns| dns.sockets().iter().map(AsRawFd::as_raw_fd).collect()).unwrap_or_default(),
         dns_port: dns.map(super::dns::Server::port),
     };
@@ -93,7 +95,7 @@ fn try_exec(supervisor: &Supervisor) -> Option<()> {
     keep.extend(run.stdio.all());
     keep.extend(dns.map(super::dns::Server::sockets).unwrap_or_default());
     keep.extend(run.mounts.iter().map(AsFd::as_fd));
-    keep.extend(network.namespace.iter().chain(&network.reservations).map(AsFd::as_fd));
+    keep.extend(network.namespace.iter().chain(reservations()).map(AsFd::as_fd));
     let memory = rustix::fs::memfd_create("supervisor", rustix::fs::MemfdFlags::CLOEXEC).ok()?;
     let mut file = std::fs::File::from(memory);
     file.write_all(&serde_json::to_vec(&handover).ok()?).ok()?;
@@ -154,6 +156,7 @@ fn load(memory: OwnedFd) -> Result<Supervisor> {
     network.reservations = handover.reservations.iter().filter_map(|number| daemon::inherited(*number)).collect();
     network.ports = supervisor.state.ports.clone();
     network.endpoints = supervisor.state.addresses.clone();
+    network.relay();
     let records = super::network::networks(&supervisor.store, &supervisor.spec).unwrap_or_default();
     let sockets = handover.dns.iter().filter_map(|number| daemon::inherited(*number)).collect();
     network.open(&supervisor.store, &supervisor.spec, &records, handover.dns_port, sockets)?;

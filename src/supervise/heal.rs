@@ -194,6 +194,7 @@ fn resume(supervisor: &mut Supervisor, process: Running, card: Option<Card>) -> 
     let network = &mut supervisor.network;
     // What cannot be taken back (a port that another process took, a name server) must not cost the container.
     network.reservations = port::reserve_again(&network.ports).unwrap_or_default();
+    network.relay();
     if has_own_network(spec) {
         network.namespace = namespace::of_process(process.identity, "net");
         let records = super::network::networks(store, spec).unwrap_or_default();

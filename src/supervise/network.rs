@@ -10,6 +10,7 @@ use super::{Error, Result, dns};
 use crate::base::id::NetworkId;
 use crate::model::container::{ContainerSpec, ContainerState, NetworkMode, PublishedPort, Status};
 use crate::model::network::{Endpoint, NetworkRecord};
+use crate::net::port::relay::Relay;
 use crate::net::{self, firewall, port};
 use crate::runtime::NetNamespace;
 use crate::store::Store;
@@ -25,6 +26,8 @@ pub(super) struct Network {
     pub(super) ports: Vec<PublishedPort>,
     /// Sockets that keep others from taking the host's ports.
     pub(super) reservations: Vec<OwnedFd>,
+    /// Those of them that connections get to.
+    pub(super) relay: Option<Relay>,
     /// Its name server.
     pub(super) dns: Option<dns::Server>,
 }
@@ -62,6 +65,7 @@ impl Network {
             let publication = port::publish(&host, &spec.ports, &self.endpoints)?;
             self.ports = publication.ports;
             self.reservations = publication.reservations;
+            self.relay();
             Ok(())
         });
         if result.is_err() {
@@ -94,6 +98,12 @@ impl Network {
         Ok(())
     }
 
+    /// Begins to accept at those reservations that connections get to.
+    pub(super) fn relay(&mut self) {
+        // Without it, connections over IPv6 wait in vain; all others do not depend on it.
+        self.relay = port::relay(&mut self.reservations, &self.ports, &self.endpoints).unwrap_or_default();
+    }
+
     /// Gives everything back. Goes on after an error and returns the first.
     pub(super) fn disconnect(&mut self, store: &Store, spec: &ContainerSpec) -> Result<()> {
         self.dns = None;
@@ -103,6 +113,7 @@ impl Network {
             false => port::unpublish(&host, &self.ports, &self.endpoints),
         };
         self.reservations.clear();
+        self.relay = None;
         self.ports.clear();
         let disconnected = match self.endpoints.is_empty() {
             true => Ok(()),

@@ -24,6 +24,7 @@ use crate::base::fs::Context;
 use crate::base::id::ContainerId;
 use crate::log::{self, Stream};
 use crate::model::container::{ContainerSpec, ContainerState, Health, HealthStatus, NetworkMode, Status};
+use crate::net::port::relay::Relay;
 use crate::store::{Lock, Store, Wish};
 
 /// Output without a line feed goes to the log when nothing followed for so long: prompts show in `logs --follow`.
@@ -81,6 +82,7 @@ enum Source {
     Listener,
     Client(i32),
     Dns,
+    Relay,
     Wish,
 }
 
@@ -184,6 +186,7 @@ impl Supervisor {
     fn may_exec(&self) -> bool {
         let due = self.exec_at.is_some_and(|at| at <= Instant::now());
         due && !self.clients.any_behind()
+            && self.network.relay.as_ref().is_none_or(Relay::is_idle)
             && !self.log.has_partial()
             && self.run.as_ref().is_some_and(|run| run.stdio.is_idle() && !run.is_probing())
     }
@@ -243,6 +246,7 @@ impl Supervisor {
             watched.push((Source::Client(client.number()), client.as_fd(), flags));
         }
         watched.extend(self.network.dns.as_ref().map(|dns| (Source::Dns, dns.as_fd(), PollFlags::IN)));
+        watched.extend(self.network.relay.as_ref().map(|relay| (Source::Relay, relay.as_fd(), PollFlags::IN)));
         let wish = self.restart.as_ref().and_then(|pending| pending.wish.as_ref());
         watched.extend(wish.map(|fd| (Source::Wish, fd.as_fd(), PollFlags::IN)));
         watched
@@ -265,6 +269,11 @@ impl Supervisor {
                 Source::Dns => {
                     if let Some(dns) = &mut self.network.dns {
                         dns.process();
+                    }
+                }
+                Source::Relay => {
+                    if let Some(relay) = &mut self.network.relay {
+                        relay.process();
                     }
                 }
                 Source::Process | Source::Probe | Source::Wish => {}

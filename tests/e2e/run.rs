@@ -108,6 +108,17 @@ fn a_detached_container_lives_on_its_own() {
     assert_eq!(id.len(), 64);
     let body = eventually("the server answers", || get(("127.0.0.1", port), "/"));
     assert_eq!(body, "hello\n");
+    // The network has no IPv6, and `localhost` may be [::1] all the same.
+    assert_eq!(eventually("the relay answers", || get(("::1", port), "/")), "hello\n");
+    assert_eq!(world.ok(&["port", "server", "80"]), format!("0.0.0.0:{port}\n[::]:{port}"));
+    let shown = world.ok(&["ps", "--format", "{{.Ports}}"]);
+    assert_eq!(shown, format!("0.0.0.0:{port}->80/tcp, [::]:{port}->80/tcp"));
+    for supervisor in world.supervisors() {
+        let pid = rustix::process::Pid::from_raw(supervisor).expect("a process");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it runs");
+    }
+    world.ok(&["ps"]);
+    assert_eq!(eventually("the successor relays", || get(("::1", port), "/")), "hello\n");
     assert_eq!(world.ok(&["exec", "server", "cat", "/www/index.html"]), "hello");
     world.wharf(&["exec", "server", "sh", "-c", "exit 5"]).expect(5);
     world.wharf(&["exec", "server", "no-such-program"]).expect(127);

@@ -34,7 +34,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         }
         Some(text) => {
             let (port, protocol) = wanted(text, &args.protocol)?;
-            for address in addresses(member, &ports, port, &protocol)? {
+            let addresses = addresses(member, &ports, port, &protocol)?;
+            // Of a service, Compose tells one address, of a container Docker tells all.
+            let is_service = args.target != member.spec.name && !member.spec.id.as_str().starts_with(&args.target);
+            for address in &addresses[..if is_service { 1 } else { addresses.len() }] {
                 writeln!(out, "{address}")?;
             }
         }

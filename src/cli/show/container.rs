@@ -81,7 +81,7 @@ pub fn labels(labels: &BTreeMap<String, String>) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
-/// Published ports with each address written out: unspecified IPv4 stands for IPv6 too.
+/// Published ports in the order in which they are shown: IPv4 before IPv6.
 pub fn publishers(state: &ContainerState) -> Vec<PublishedPort> {
     let mut ports = state.ports.clone();
     ports.sort_by_key(|port| (port.container_port, port.protocol, port.host_port, port.host_ip));

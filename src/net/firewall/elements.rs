@@ -68,10 +68,7 @@ pub(in crate::net) fn of_port(port: &PublishedPort, endpoints: &[Endpoint]) -> V
     let to = [Key::Address(inside), inner.clone()];
     let mut elements = vec![element(open, &[Key::Address(inside), protocol.clone(), inner], None)];
     if port.host_ip.is_unspecified() {
-        elements.push(element(any, &[protocol.clone(), outer.clone()], Some(&to)));
-        if inside.is_ipv6() && port.protocol == Protocol::Tcp {
-            elements.push(element("local6", &[protocol, outer], None));
-        }
+        elements.push(element(any, &[protocol, outer], Some(&to)));
     } else {
         elements.push(element(on, &[Key::Address(port.host_ip), protocol, outer], Some(&to)));
     }

@@ -22,18 +22,16 @@
 //!     iifname @closed drop; oifname @closed drop                    # internal networks
 //!     oifname @bridges jump inward }
 //! chain inward  { ct status dnat <address . l4proto . dport> @open4 accept; …6; drop }
-//! chain refuse  { type filter hook output priority filter;
-//!     ip6 daddr ::1 meta l4proto . th dport @local6 reject with tcp reset }
 //! ```
 //!
-//! [::1] cannot be translated (the kernel has no route_localnet for IPv6): such a connection is reset at once, so
-//! that clients go on to 127.0.0.1.
+//! [::1] cannot be translated (the kernel has no route_localnet for IPv6): such a connection gets to the port's
+//! reservation, which relays it.
 
 use crate::net::nft::expression::{Conntrack, Expression, FIRST, Meta};
 use crate::net::nft::{Batch, Chain, Hook, Set, SetKind};
 
 /// Comment of the table. To be changed with every change of this file.
-pub(super) const VERSION: &str = "rules 1";
+pub(super) const VERSION: &str = "rules 2";
 
 /// nft's numbers of types and their lengths in bytes (nftables, datatype.h).
 const ADDRESS4: (u32, u32) = (7, 4);
@@ -53,7 +51,6 @@ const SETS: &[Set] = &[
     set("same", &[INTERFACE, INTERFACE]),
     set("open4", &[ADDRESS4, PROTOCOL, PORT]),
     set("open6", &[ADDRESS6, PROTOCOL, PORT]),
-    set("local6", &[PROTOCOL, PORT]),
     Set { name: "own4", key: &[ADDRESS4, ADDRESS4], value: None, ranges: true },
     Set { name: "own6", key: &[ADDRESS6, ADDRESS6], value: None, ranges: true },
     map("ports4", &[PROTOCOL, PORT], &[ADDRESS4, PORT]),
@@ -70,7 +67,6 @@ const CHAINS: &[Chain] = &[
     Chain { name: "local", base: Some(("nat", Hook::Output, -100)) },
     Chain { name: "leave", base: Some(("nat", Hook::Postrouting, 100)) },
     Chain { name: "pass", base: Some(("filter", Hook::Forward, 0)) },
-    Chain { name: "refuse", base: Some(("filter", Hook::Output, 0)) },
 ];
 
 const fn set(name: &'static str, key: SetKind) -> Set {
@@ -95,7 +91,7 @@ pub(super) fn write(batch: &mut Batch) {
 
 use Expression::{
     Accept, Conntrack as Track, DestinationNat, DestinationPort, DestinationType, Drop, Equal, In, Jump, Map, Mask,
-    Masquerade, Meta as Load, Network, NotEqual, Reset,
+    Masquerade, Meta as Load, Network, NotEqual,
 };
 
 /// `meta nfproto`.
@@ -149,7 +145,6 @@ fn early_and_local(batch: &mut Batch) {
     let not_loopback4 = [Network(16, 1, FIRST), NotEqual(vec![127])];
     let mut one = vec![0u8; 16];
     one[15] = 1;
-    let loopback6 = [Network(24, 16, FIRST), Equal(one.clone())];
     let not_loopback6 = [Network(24, 16, FIRST), NotEqual(one)];
     // fe80::/10: an answer from inside could not find its way back.
     let not_link_local = [Network(24, 2, FIRST), Mask(vec![0xff, 0xc0]), NotEqual(vec![0xfe, 0x80])];
@@ -160,9 +155,6 @@ fn early_and_local(batch: &mut Batch) {
     batch.add_rule("arrive", &[&family(IPV6)[..], &not_link_local, &to_the_host(), &go].concat());
     batch.add_rule("local", &[&family(IPV4)[..], &to_the_host(), &go].concat());
     batch.add_rule("local", &[&family(IPV6)[..], &not_link_local, &not_loopback6, &to_the_host(), &go].concat());
-    let port = [Load(Meta::Protocol, FIRST), DestinationPort(FIRST + 1), In("local6", true), Reset];
-    let tcp = [Load(Meta::Protocol, FIRST), Equal(vec![6])];
-    batch.add_rule("refuse", &[&family(IPV6)[..], &loopback6, &tcp, &port].concat());
 }
 
 fn leave(batch: &mut Batch) {

@@ -43,8 +43,6 @@ pub enum Expression {
     Accept,
     /// `drop`.
     Drop,
-    /// `reject with tcp reset`.
-    Reset,
     /// `jump`.
     Jump(&'static str),
 }
@@ -114,9 +112,6 @@ impl Expression {
             Self::Counter => named(attributes, "counter", |_| {}),
             Self::Accept => verdict(attributes, 1, None),
             Self::Drop => verdict(attributes, 0, None),
-            Self::Reset => named(attributes, "reject", |data| {
-                data.number(1, 1).bytes(2, &[0]);
-            }),
             Self::Jump(chain) => verdict(attributes, -3, Some(chain)),
         }
     }

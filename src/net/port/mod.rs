@@ -4,10 +4,15 @@
 //! it, and nothing does, since the packet filter sends connections on to the container before they get to a socket.
 //! It keeps others from taking the port, and makes ours fail with the reason when somebody has it already.
 //!
-//! Not done: [::1] of a container without IPv6 (nothing listens there: clients go on to 127.0.0.1 at once), SCTP
-//! reservations where the kernel has no SCTP.
+//! What comes over IPv6 the packet filter cannot always send on: to a container without an IPv6 address, and to
+//! [::1]. Such TCP connections do get to the reservation, and [`relay`] accepts them.
+//!
+//! Not done: UDP and SCTP over IPv6 to a container without IPv6, SCTP reservations where the kernel has no SCTP.
 
 mod holder;
+pub mod relay;
+#[cfg(test)]
+mod relay_tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,6 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
+use self::relay::{Listener, Relay};
 use super::firewall::{self, elements};
 use super::{Error, Host, Result, conntrack};
 use crate::model::container::{PortBinding, Protocol, PublishedPort};
@@ -25,12 +31,14 @@ use crate::model::network::Endpoint;
 pub struct Publication {
     /// The ports with the host addresses and ports that were chosen.
     pub ports: Vec<PublishedPort>,
-    /// Held by the supervisor while the container lives; nothing is ever accepted or read from them.
+    /// Held by the supervisor while the container lives; what [`relay`] does not take of them is never read.
     pub reservations: Vec<OwnedFd>,
 }
 
 /// How often a free port is asked for that must be free for IPv6, too.
 const FREE_PORT_TRIES: usize = 32;
+/// Connections that may wait for the relay.
+const BACKLOG: i32 = 128;
 
 /// Publishes ports of a container with these endpoints: reserves each on the host, then directs it inside.
 ///
@@ -85,6 +93,45 @@ pub fn reserve_again(published: &[PublishedPort]) -> Result<Vec<OwnedFd>> {
     Ok(reservations)
 }
 
+/// Takes from `reservations` the sockets that connections get to, and begins to carry these to the container; `None`
+/// when there are none.
+pub fn relay(
+    reservations: &mut Vec<OwnedFd>,
+    published: &[PublishedPort],
+    endpoints: &[Endpoint],
+) -> std::io::Result<Option<Relay>> {
+    let Some(target) = elements::target(endpoints) else { return Ok(None) };
+    let addresses = target.ipv6.map(|(address, _)| IpAddr::from(address)).into_iter();
+    let addresses: Vec<IpAddr> = addresses.chain(target.ipv4.map(|(address, _)| IpAddr::from(address))).collect();
+    let mut listeners = Vec::new();
+    for socket in std::mem::take(reservations) {
+        let inside = relayed(&socket).and_then(|address| {
+            published.iter().find(|port| {
+                port.protocol == Protocol::Tcp && (port.host_ip, port.host_port) == (address.ip(), address.port())
+            })
+        });
+        match inside {
+            Some(port) => {
+                let targets = addresses.iter().map(|address| SocketAddr::new(*address, port.container_port)).collect();
+                listeners.push(Listener { socket, targets });
+            }
+            None => reservations.push(socket),
+        }
+    }
+    if listeners.is_empty() { Ok(None) } else { Relay::new(listeners).map(Some) }
+}
+
+/// The address of a reservation that connections get to.
+fn relayed(socket: &OwnedFd) -> Option<SocketAddr> {
+    let address = SocketAddr::try_from(rustix::net::getsockname(socket).ok()?).ok()?;
+    (address.is_ipv6() && sockopt::socket_type(socket) == Ok(SocketType::STREAM)).then_some(address)
+}
+
+/// Whether the kernel has IPv6.
+fn has_ipv6() -> bool {
+    rustix::net::socket_with(AddressFamily::INET6, SocketType::STREAM, SocketFlags::CLOEXEC, None).is_ok()
+}
+
 /// Takes back what [`publish`] directed inside. To be called before the reservations are closed; what is gone
 /// already is fine, and what another container has taken meanwhile stays.
 pub fn unpublish(host: &Host, published: &[PublishedPort], endpoints: &[Endpoint]) -> Result<()> {
@@ -93,7 +140,7 @@ pub fn unpublish(host: &Host, published: &[PublishedPort], endpoints: &[Endpoint
     forget_udp(published)
 }
 
-/// The host addresses of a wish: every one of the container's families, or the one that was named.
+/// The host addresses of a wish: every one that the container can be reached at, or the one that was named.
 fn host_addresses(binding: &PortBinding, target: &Endpoint) -> Result<Vec<IpAddr>> {
     let internal = target.gateways.is_empty();
     let any4 = if internal { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
@@ -101,14 +148,17 @@ fn host_addresses(binding: &PortBinding, target: &Endpoint) -> Result<Vec<IpAddr
     match binding.host_ip {
         None => {
             addresses.extend(target.ipv4.map(|_| IpAddr::V4(any4)));
-            addresses.extend(target.ipv6.filter(|_| !internal).map(|_| IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+            let is_reached = target.ipv6.is_some() || (binding.protocol == Protocol::Tcp && has_ipv6());
+            addresses.extend((!internal && is_reached).then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
         }
         // From elsewhere nothing gets into an internal network.
         Some(address) if internal && !address.is_loopback() && !address.is_unspecified() => {}
         Some(IpAddr::V4(address)) if target.ipv4.is_some() => {
             addresses.push(if address.is_unspecified() { any4 } else { address }.into());
         }
-        Some(IpAddr::V6(address)) if target.ipv6.is_some() && !address.is_loopback() => addresses.push(address.into()),
+        Some(IpAddr::V6(address)) if target.ipv6.is_some() || binding.protocol == Protocol::Tcp => {
+            addresses.push(address.into());
+        }
         // `[::]` for a container with IPv4 only: what it can have of it.
         Some(address) if address.is_unspecified() && target.ipv4.is_some() => addresses.push(any4.into()),
         Some(address) => {
@@ -184,11 +234,16 @@ fn reserve(address: SocketAddr, protocol: Protocol) -> std::result::Result<(Opti
         // A former server's connections in TIME_WAIT do not matter; a listening one still does.
         sockopt::set_socket_reuseaddr(&socket, true)?;
     }
-    crate::sys::socket::drop_everything(socket.as_fd())
-        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let is_relayed = address.is_ipv6() && protocol == Protocol::Tcp;
+    if is_relayed {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+    } else {
+        crate::sys::socket::drop_everything(socket.as_fd())
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    }
     rustix::net::bind(&socket, &address)?;
     if protocol != Protocol::Udp {
-        rustix::net::listen(&socket, 1)?;
+        rustix::net::listen(&socket, if is_relayed { BACKLOG } else { 1 })?;
     }
     let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?).map_err(|_| Errno::AFNOSUPPORT)?;
     Ok((Some(socket), bound.port()))
