@@ -134,6 +134,22 @@ pub fn create_dir_all(path: &Path) -> Result<()> {
     fs::create_dir_all(path).context("create folder", path)
 }
 
+/// The sum of the sizes of the files below a folder, in bytes; what cannot be read counts nothing. Links are not
+/// followed.
+pub fn tree_bytes(folder: &Path) -> u64 {
+    let (mut total, mut folders) = (0, vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
+                Ok(metadata) if metadata.is_file() => total += metadata.len(),
+                _ => {}
+            }
+        }
+    }
+    total
+}
+
 /// Removes a file; one that is missing is fine.
 pub fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {

@@ -35,7 +35,7 @@ pub struct Arguments {
 }
 
 /// The flags before the verb, Compose's own.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Global {
     /// Compose file; may be given several times, `-` is stdin
     #[arg(short = 'f', long = "file", value_name = "FILE")]

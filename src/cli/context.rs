@@ -1,6 +1,6 @@
 //! What every verb has at hand: the global flags, the folders and the terminal.
 
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use super::arguments::Global;
 use super::progress::{Mode, Reporter};
@@ -9,6 +9,7 @@ use super::terminal::{Ansi, Terminal};
 use crate::base::paths::Paths;
 
 /// The surroundings of a verb. Making one costs nothing: no file is read.
+#[derive(Clone)]
 pub struct Context {
     /// The flags before the verb.
     pub global: Global,
@@ -16,17 +17,36 @@ pub struct Context {
     pub paths: Paths,
     /// What our output goes to.
     pub terminal: Terminal,
+    /// Docker's grammar: names are containers and images, whatever project the folder has.
+    pub docker: bool,
 }
 
 impl Context {
     pub(super) fn new(global: Global) -> Self {
         let terminal = Terminal::detect(global.ansi());
-        Self { global, paths: Paths::from_environment(), terminal }
+        Self { global, paths: Paths::from_environment(), terminal, docker: false }
+    }
+
+    /// The same for Docker's grammar.
+    pub fn without_project(&self) -> Self {
+        Self { docker: true, ..self.clone() }
     }
 
     /// stdout for a verb's data. Flush it before the verb returns: a buffer that is dropped hides errors.
     pub fn output(&self) -> BufWriter<StdoutLock<'static>> {
         BufWriter::with_capacity(16 << 10, io::stdout().lock())
+    }
+
+    /// Asks below `question` whether to go on; without a terminal the answer is read as well.
+    pub fn confirm(&self, question: &str) -> io::Result<bool> {
+        let mut err = io::stderr().lock();
+        write!(err, "{question}\nAre you sure you want to continue? [y/N] ")?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        if !io::stdin().is_terminal() {
+            writeln!(err)?;
+        }
+        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
     /// Begins to show progress below `title`.

@@ -92,6 +92,14 @@ pub enum Mistake {
         /// Names that there are, services and containers.
         known: Vec<String>,
     },
+    /// A name that nothing has.
+    #[error("no such {noun}: {name}")]
+    NoSuchObject {
+        /// What was looked for: `object`, `volume`.
+        noun: &'static str,
+        /// The name.
+        name: String,
+    },
     /// A beginning of an id that several containers share.
     #[error("`{prefix}` is the beginning of several container ids")]
     AmbiguousId {

@@ -168,8 +168,7 @@ impl InScope {
             return Ok(vec![member]);
         }
         if self.project.is_none() {
-            let known = self.members.iter().map(|member| member.spec.name.clone()).collect();
-            return Err(Mistake::NoSuchContainer { name: name.to_owned(), known }.into());
+            return self.container(name).map(|member| vec![member]);
         }
         let mut known = self.services();
         if !context.discover()?.files.is_empty() {
@@ -203,6 +202,14 @@ impl InScope {
             Some(member) if !is_service => Err(Mistake::ContainerNotRunning { name: member.spec.name.clone() }.into()),
             _ => Err(Mistake::NotRunning { name: name.to_owned() }.into()),
         }
+    }
+
+    /// The container of this name or id.
+    pub fn container(&self, name: &str) -> Result<&Member, Failure> {
+        self.find(name)?.ok_or_else(|| {
+            let known = self.members.iter().map(|member| member.spec.name.clone()).collect();
+            Mistake::NoSuchContainer { name: name.to_owned(), known }.into()
+        })
     }
 
     /// The services of the project in scope that have containers, each once, in order.

@@ -12,6 +12,7 @@
 mod arguments;
 pub mod commands;
 mod context;
+mod docker;
 mod failure;
 mod flags;
 mod interactive;
@@ -47,26 +48,37 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         progress::painter::run(&rest);
         return ExitCode::SUCCESS;
     }
-    match Arguments::try_parse_from(&arguments) {
-        Ok(parsed) => run(parsed),
-        Err(error) => usage::end(&error, &arguments),
+    match docker::grammar(arguments) {
+        (docker::Grammar::Docker, arguments) => match docker::Arguments::try_parse_from(&arguments) {
+            Ok(parsed) => {
+                let context = Context::new(Global::default()).without_project();
+                carry_out(&context, parsed.verb(), parsed.needs_root(), |context| parsed.run(context))
+            }
+            Err(error) => usage::end(&error, &arguments, "docker"),
+        },
+        (docker::Grammar::Wharf, arguments) => match Arguments::try_parse_from(&arguments) {
+            Ok(Arguments { global, verb, .. }) => {
+                let (name, needs_root) = (verb.name(), verb.needs_root());
+                carry_out(&Context::new(global), name, needs_root, |context| verb.run(context))
+            }
+            Err(error) => usage::end(&error, &arguments, "wharf"),
+        },
     }
 }
 
-fn run(arguments: Arguments) -> ExitCode {
-    let context = Context::new(arguments.global);
-    let verb = arguments.verb;
-    let name = verb.name();
-    let outcome = if verb.needs_root() && !rustix::process::geteuid().is_root() {
-        Err(Mistake::NotRoot { verb: verb.name() }.into())
-    } else {
-        verb.run(&context)
-    };
+fn carry_out(
+    context: &Context,
+    name: &'static str,
+    needs_root: bool,
+    run: impl FnOnce(&Context) -> Outcome,
+) -> ExitCode {
+    let is_root = !needs_root || rustix::process::geteuid().is_root();
+    let outcome = if is_root { run(context) } else { Err(Mistake::NotRoot { verb: name }.into()) };
     let code = match outcome {
         Ok(code) | Err(Failure::Exit(code)) => code,
         Err(Failure::BrokenPipe) => 0,
-        Err(Failure::Error(error)) => end_with(&context, name, &[error]),
-        Err(Failure::Errors(errors)) => end_with(&context, name, &errors),
+        Err(Failure::Error(error)) => end_with(context, name, &[error]),
+        Err(Failure::Errors(errors)) => end_with(context, name, &errors),
     };
     ExitCode::from(code)
 }

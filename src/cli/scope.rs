@@ -56,6 +56,9 @@ impl Context {
 
     /// The project in scope without reading its files.
     pub fn discover(&self) -> Result<Scope, Failure> {
+        if self.docker {
+            return Ok(Scope::default());
+        }
         Ok(compose::discover(&self.compose_options()?)?)
     }
 

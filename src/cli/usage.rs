@@ -11,7 +11,7 @@ use super::report;
 use super::terminal::{Ansi, Terminal};
 
 /// Ends the process after the parser refused the command line, or was asked for help or the version.
-pub(super) fn end(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+pub(super) fn end(error: &clap::Error, arguments: &[OsString], program: &'static str) -> ExitCode {
     if !error.use_stderr() {
         // A closed pipe behind `--help` is fine.
         drop(error.print());
@@ -22,10 +22,11 @@ pub(super) fn end(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         return ExitCode::from(1);
     }
     let terminal = Terminal::detect(Ansi::Auto);
-    let text = report::render(&explain(error, verb_of(arguments)), terminal.stderr_colour);
+    let text = report::render(&explain(error, program, verb_of(arguments)), terminal.stderr_colour);
     drop(std::io::stderr().lock().write_all(text.as_bytes()));
-    // `docker run` and `docker exec` tell their own mistakes from those of the process by 125.
-    ExitCode::from(if matches!(verb_of(arguments), Some("run")) { 125 } else { 1 })
+    // `docker run` tells its own mistakes from those of the process by 125; so does `docker` those in any flag.
+    let is_flag = error.kind() != ErrorKind::InvalidSubcommand;
+    ExitCode::from(if matches!(verb_of(arguments), Some("run")) || (program == "docker" && is_flag) { 125 } else { 1 })
 }
 
 /// The first word that is no flag. The value of a global flag may be taken for it: harmless in a message.
@@ -33,8 +34,8 @@ fn verb_of(arguments: &[OsString]) -> Option<&str> {
     arguments.iter().skip(1).filter_map(|argument| argument.to_str()).find(|argument| !argument.starts_with('-'))
 }
 
-fn explain(error: &clap::Error, verb: Option<&str>) -> Mistake {
-    let command = verb.map_or_else(|| "wharf".to_owned(), |verb| format!("wharf {verb}"));
+fn explain(error: &clap::Error, program: &str, verb: Option<&str>) -> Mistake {
+    let command = verb.map_or_else(|| program.to_owned(), |verb| format!("{program} {verb}"));
     let text_of = |kind| context(error, kind).join(", ");
     let suggestion = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]
         .into_iter()
@@ -55,8 +56,8 @@ fn explain(error: &clap::Error, verb: Option<&str>) -> Mistake {
         ErrorKind::InvalidSubcommand => {
             let verb = text_of(ContextKind::InvalidSubcommand);
             (
-                format!("there is no `wharf {verb}`"),
-                suggestion.or_else(|| Some("`wharf --help` lists the verbs".into())),
+                format!("there is no `{program} {verb}`"),
+                suggestion.or_else(|| Some(format!("`{program} --help` lists the verbs"))),
             )
         }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => invalid_value(error, suggestion),

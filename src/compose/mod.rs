@@ -171,7 +171,7 @@ impl Loaded {
 }
 
 /// Where a project is, before any compose file is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Scope {
     /// The compose files, absolute (or `-`), in merge order. Empty: there is no project here.
     pub files: Vec<PathBuf>,

@@ -42,6 +42,14 @@ const SIGNALS: [(&str, i32); 34] = [
 /// First and last real-time signal as programs of the C library see them.
 const REAL_TIME: (i32, i32) = (34, 64);
 
+/// The name as Docker shows it: `SIGTERM`, or the number of one without a name.
+pub fn name(number: i32) -> String {
+    match SIGNALS.iter().find(|(_, known)| *known == number) {
+        Some((name, _)) => format!("SIG{name}"),
+        None => number.to_string(),
+    }
+}
+
 /// Reads `SIGTERM`, `term`, `15`, `RTMIN+3`, `RTMAX-1`.
 pub fn parse(text: &str) -> Result<i32> {
     let invalid = || Error::Value {

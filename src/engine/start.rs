@@ -27,6 +27,12 @@ impl Engine {
         Ok(supervise::stop(&self.store, id, timeout)?)
     }
 
+    /// The same with another signal than the container's own.
+    pub fn stop_with(&self, id: &ContainerId, timeout: Option<Duration>, signal: Option<&str>) -> Result<i32> {
+        let signal = signal.map(super::signal::parse).transpose()?;
+        Ok(supervise::stop_with(&self.store, id, timeout, signal)?)
+    }
+
     /// Sends a signal by name or number.
     pub fn kill(&self, id: &ContainerId, signal: &str) -> Result<()> {
         Ok(supervise::kill(&self.store, id, super::signal::parse(signal)?)?)

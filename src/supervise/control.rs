@@ -14,7 +14,7 @@ use crate::runtime::{self, Cgroup};
 use crate::store::{Store, Wish};
 
 /// See [`super::stop`].
-pub(super) fn stop(store: &Store, id: &ContainerId, timeout: Option<Duration>) -> Result<i32> {
+pub(super) fn stop(store: &Store, id: &ContainerId, timeout: Option<Duration>, signal: Option<i32>) -> Result<i32> {
     heal::one(store, id)?;
     store.containers().set_wish(id, Wish::Stopped)?;
     let state = store.containers().state(id)?;
@@ -24,8 +24,9 @@ pub(super) fn stop(store: &Store, id: &ContainerId, timeout: Option<Duration>) -
     let spec = store.containers().spec(id)?;
     if let Some((identity, pidfd)) = process(&state) {
         let timeout = timeout.unwrap_or(Duration::from_millis(spec.stop_timeout_ms));
-        let ended = can_react(identity, spec.stop_signal) && {
-            send(&pidfd, spec.stop_signal)?;
+        let signal = signal.unwrap_or(spec.stop_signal);
+        let ended = can_react(identity, signal) && {
+            send(&pidfd, signal)?;
             if state.status == Status::Paused {
                 thaw(store, id)?;
             }

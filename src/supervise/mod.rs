@@ -133,7 +133,12 @@ pub fn start(store: &Store, id: &ContainerId, options: StartOptions) -> Result<S
 /// The wish *stopped* is written first, so no policy starts it again. A first process that neither handles nor
 /// blocks the signal cannot react to it and is killed at once.
 pub fn stop(store: &Store, id: &ContainerId, timeout: Option<Duration>) -> Result<i32> {
-    control::stop(store, id, timeout)
+    control::stop(store, id, timeout, None)
+}
+
+/// The same with `signal` instead of the container's own.
+pub fn stop_with(store: &Store, id: &ContainerId, timeout: Option<Duration>, signal: Option<i32>) -> Result<i32> {
+    control::stop(store, id, timeout, signal)
 }
 
 /// Sends a signal to a container's first process. SIGKILL also reaches a paused one and, as Docker has it, counts

@@ -1,8 +1,4 @@
-use std::io::IsTerminal;
-
-use crate::cli::interactive::attach::Session;
-use crate::cli::interactive::{DetachKeys, Ending, FORWARDED, RawMode, exit_code};
-use crate::cli::signals::Signals;
+use crate::cli::interactive::{SessionWish, session_of};
 use crate::cli::{Context, Outcome};
 use crate::supervise;
 
@@ -28,28 +24,9 @@ pub struct Args {
 
 /// Attaches; ends with the exit code of the process.
 pub fn run(context: &Context, args: &Args) -> Outcome {
-    let keys = args.detach_keys.as_deref().map(DetachKeys::parse).transpose()?.unwrap_or_default();
     let scope = context.in_scope()?;
     let member = scope.running(context, &args.target, args.index)?;
-    let process = &member.spec.process;
-    let stdin = !args.no_stdin && process.stdin_open;
-    let signals = Signals::block(&FORWARDED)?;
-    let stream = supervise::attach(scope.engine.store(), &member.spec.id)?;
-    let raw = if process.terminal && stdin && std::io::stdin().is_terminal() { Some(RawMode::enter()?) } else { None };
-    let session = Session {
-        engine: &scope.engine,
-        id: &member.spec.id,
-        stream,
-        signals: &signals,
-        stdin,
-        terminal: process.terminal,
-        keys,
-        forward_signals: args.sig_proxy,
-    };
-    let ending = session.run();
-    drop(raw);
-    match ending? {
-        Ending::Exited(code) => Ok(exit_code(code)),
-        Ending::Detached => Ok(0),
-    }
+    let stdin = !args.no_stdin && member.spec.process.stdin_open;
+    let wish = SessionWish { keys: args.detach_keys.as_deref(), stdin, forward_signals: args.sig_proxy };
+    session_of(&scope.engine, &member.spec, wish, |_| Ok(supervise::attach(scope.engine.store(), &member.spec.id)?))
 }

@@ -33,7 +33,7 @@ enum Verb {
 
 /// List images
 #[derive(Debug, clap::Args)]
-struct List {
+pub struct List {
     /// Only images with this name
     name: Option<String>,
     /// Output: table, json or a template such as '{{.Repository}}:{{.Tag}}'
@@ -94,7 +94,7 @@ fn inspect(context: &Context, args: &Inspect) -> Outcome {
 }
 
 /// Source of the keys: moby `api/types/image/image_inspect.go`.
-fn description(image: &Image, references: &[crate::model::reference::Reference]) -> Value {
+pub fn description(image: &Image, references: &[crate::model::reference::Reference]) -> Value {
     let (digests, tags): (Vec<_>, Vec<_>) = references.iter().partition(|reference| reference.digest.is_some());
     json!({
         "Id": image.id,
@@ -119,7 +119,8 @@ struct Row {
     image: Image,
 }
 
-fn list(context: &Context, args: &List) -> Outcome {
+/// Lists images.
+pub fn list(context: &Context, args: &List) -> Outcome {
     let format = Format::parse(&args.format)?;
     let engine = context.engine()?;
     let mut rows = Vec::new();

@@ -1,40 +1,41 @@
 //! The verbs, one file each: the help is the doc comment, `Args` are the flags, `run` does it.
 
-mod attach;
+pub(super) mod attach;
 mod build;
 mod config;
 mod create;
 mod down;
-mod exec;
+pub(super) mod exec;
 mod graph;
-mod image;
+pub(super) mod image;
 mod images;
-mod import;
+pub(super) mod import;
 mod kill;
-mod load;
-mod logs;
+pub(super) mod load;
+pub(super) mod logs;
 mod ls;
-mod network;
+pub(super) mod network;
 mod pause;
-mod port;
-mod ps;
-mod pull;
+pub(super) mod port;
+pub(super) mod ps;
+pub(super) mod pull;
 mod restart;
 mod rm;
-mod rmi;
-mod run;
+pub(super) mod rmi;
+pub(super) mod run;
 mod scale;
 mod start;
 mod stop;
-mod system;
-mod tag;
-mod top;
+pub(super) mod system;
+pub(super) mod tag;
+pub(super) mod top;
 mod unpause;
 mod up;
-mod version;
-mod volume;
+pub(super) mod version;
+pub(super) mod volume;
 mod wait;
 
+use super::docker::container;
 use super::{Context, Outcome};
 
 /// `wharf --help`: the verbs by what they are about, then the flags.
@@ -79,6 +80,7 @@ Images:
   rmi         Remove images
 
 Whatever the folder is:
+  container   Docker's verbs on containers
   image       List, pull, load, import, tag and remove images
   network     List, make and remove networks
   volume      List, make and remove volumes
@@ -135,6 +137,7 @@ verbs! {
     Build(build) "build" root: true;
     #[command(visible_alias = "convert")]
     Config(config) "config" root: false;
+    Container(container) "container" root: true;
     Create(create) "create" root: true;
     Down(down) "down" root: true;
     Exec(exec) "exec" root: true;
@@ -154,6 +157,7 @@ verbs! {
     Restart(restart) "restart" root: true;
     Rm(rm) "rm" root: true;
     Rmi(rmi) "rmi" root: true;
+    #[command(disable_help_flag = true)]
     Run(run) "run" root: true;
     Scale(scale) "scale" root: true;
     Start(start) "start" root: true;

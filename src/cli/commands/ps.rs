@@ -3,7 +3,9 @@ use std::io::Write;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::base::units::format_bytes;
 use crate::cli::members::{InScope, Member};
+use crate::cli::show::filter::Filters;
 use crate::cli::show::list::{self, Format, JsonList};
 use crate::cli::show::table::Table;
 use crate::cli::show::{container, time};
@@ -27,7 +29,7 @@ pub struct Args {
     /// Only names of services
     #[arg(long)]
     services: bool,
-    /// Only those with this property: status=running, name=TEXT, label=KEY[=VALUE]
+    /// Only those with this property: status=running, name=TEXT, label=KEY[=VALUE], ancestor=IMAGE ...
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// Only those in this state: created, running, paused, restarting, exited, dead
@@ -37,6 +39,15 @@ pub struct Args {
     #[arg(long, value_name = "BOOL", default_value_t = true, hide_default_value = true, num_args = 0..=1,
         require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     orphans: bool,
+    /// The last one made, whatever its state
+    #[arg(short, long)]
+    latest: bool,
+    /// The last N made, whatever their state
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
+    last: Option<i64>,
+    /// With sizes
+    #[arg(short, long)]
+    size: bool,
     /// Do not cut long values
     #[arg(long)]
     no_trunc: bool,
@@ -45,18 +56,28 @@ pub struct Args {
 /// Lists containers.
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let format = Format::parse(&args.format)?;
-    let filters = Filters::parse(args)?;
+    let wanted = Wanted::parse(args)?;
     let scope = context.in_scope()?;
     let known = if args.orphans { None } else { Some(context.load_project(&[])?.project) };
-    let members: Vec<&Member> = candidates(context, &scope, args)?
+    let mut members: Vec<&Member> = candidates(context, &scope, args)?
         .into_iter()
-        .filter(|member| filters.accept(member))
+        .filter(|member| wanted.accept(member))
         .filter(|member| {
             known
                 .as_ref()
                 .is_none_or(|project| member.service().is_some_and(|service| project.services.contains_key(service)))
         })
         .collect();
+    for (key, is_wanted) in [("before", std::cmp::Ordering::Less), ("since", std::cmp::Ordering::Greater)] {
+        for name in wanted.filters.values(key) {
+            let moment = scope.container(name)?.spec.created;
+            members.retain(|member| member.spec.created.cmp(&moment) == is_wanted);
+        }
+    }
+    if let Some(count) = if args.latest { Some(1) } else { args.last.and_then(|count| usize::try_from(count).ok()) } {
+        members.sort_by_key(|member| std::cmp::Reverse(member.spec.created));
+        members.truncate(count);
+    }
     let mut out = context.output();
     if args.quiet {
         for member in &members {
@@ -73,9 +94,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         let now = Timestamp::now();
         let rows = match format {
             Format::Table => Vec::new(),
-            _ => members.iter().map(|member| row(member, now, args.no_trunc)).collect(),
+            _ => members.iter().map(|member| row(context, &scope, member, now, args)).collect(),
         };
-        list::write(&mut out, &format, JsonList::Lines, rows, || table(&members, &scope, now, args.no_trunc))?;
+        list::write(&mut out, &format, JsonList::Lines, rows, || table(&members, &scope, now, args))?;
     }
     out.flush()?;
     Ok(0)
@@ -88,50 +109,93 @@ fn candidates<'s>(context: &Context, scope: &'s InScope, args: &Args) -> Result<
     Ok(if args.all { scope.own_with_one_offs().collect() } else { scope.own().collect() })
 }
 
+/// Properties that `--filter` knows.
+const FILTERS: [&str; 13] = [
+    "ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network", "publish", "since", "status",
+    "volume",
+];
+
 /// What `--all`, `--status` and `--filter` say together.
-struct Filters {
+struct Wanted {
     statuses: Vec<Status>,
-    names: Vec<String>,
-    labels: Vec<(String, Option<String>)>,
+    filters: Filters,
     all: bool,
 }
 
-impl Filters {
+impl Wanted {
     fn parse(args: &Args) -> Result<Self, Mistake> {
-        let mut filters = Self { statuses: Vec::new(), names: Vec::new(), labels: Vec::new(), all: args.all };
+        let filters = Filters::parse(&args.filter, &FILTERS)?;
+        let mut statuses = Vec::new();
         for status in &args.status {
-            filters.statuses.push(parse_status("--status", status)?);
+            statuses.push(parse_status("--status", status)?);
         }
-        for filter in &args.filter {
-            let expected = "it takes status=…, name=… or label=…";
-            let (key, value) = filter.split_once('=').ok_or_else(|| Mistake::value("--filter", filter, expected))?;
-            match key {
-                "status" => filters.statuses.push(parse_status("--filter", value)?),
-                "name" => filters.names.push(value.to_owned()),
-                "label" => {
-                    let (key, value) = match value.split_once('=') {
-                        Some((key, value)) => (key, Some(value.to_owned())),
-                        None => (value, None),
-                    };
-                    filters.labels.push((key.to_owned(), value));
-                }
-                _ => return Err(Mistake::value("--filter", filter, expected)),
-            }
+        for status in filters.values("status") {
+            statuses.push(parse_status("--filter", status)?);
         }
-        Ok(filters)
+        // Docker shows stopped ones as well to those who ask for the last ones, or for an exit code.
+        let all = args.all || args.latest || args.last.is_some() || !filters.values("exited").is_empty();
+        Ok(Self { statuses, filters, all })
     }
 
     fn accept(&self, member: &Member) -> bool {
+        let (spec, state, filters) = (&member.spec, &member.state, &self.filters);
         let status = match self.statuses.is_empty() {
             true => self.all || member.is_up(),
-            false => self.statuses.contains(&member.state.status),
+            false => self.statuses.contains(&state.status),
         };
-        let labels = &member.spec.labels;
+        let has_port = |text: &str, port: u16, protocol: &str| {
+            let (wanted, kind) = text.split_once('/').unwrap_or((text, "tcp"));
+            let (first, last) = wanted.split_once('-').unwrap_or((wanted, wanted));
+            let range = first.parse().unwrap_or(1)..=last.parse().unwrap_or(0);
+            kind == protocol && range.contains(&port)
+        };
         status
-            && (self.names.is_empty() || self.names.iter().any(|name| member.spec.name.contains(name.as_str())))
-            && self.labels.iter().all(|(key, value)| {
-                labels.get(key).is_some_and(|found| value.as_ref().is_none_or(|value| value == found))
+            && filters.accept_labels(&spec.labels)
+            && filters.accept("id", |id| spec.id.as_str().starts_with(id))
+            && filters.accept("name", |name| fits_name(&spec.name, name))
+            && filters.accept("exited", |code| state.status == Status::Exited && code == state.exit_code.to_string())
+            && filters.accept("health", |health| {
+                let found = container::health(state);
+                if found.is_empty() { health == "none" } else { health == found }
             })
+            && filters.accept("ancestor", |image| {
+                let id = spec.image_id.as_ref().map_or("", |id| id.hex());
+                let tagless = spec.image.strip_suffix(":latest").unwrap_or(&spec.image);
+                let wanted = image.strip_suffix(":latest").unwrap_or(image);
+                let digits = image.strip_prefix("sha256:").unwrap_or(image);
+                tagless == wanted || (digits.len() >= 4 && id.starts_with(digits))
+            })
+            && filters.accept("network", |network| {
+                networks(member).split(',').any(|name| name == network)
+                    || spec.network.networks().any(|id| id.as_str().starts_with(network))
+            })
+            && filters.accept("volume", |volume| {
+                mounts(member).split(',').any(|name| name == volume)
+                    || spec.mounts.iter().any(|mount| mount.target == volume)
+            })
+            && filters.accept("publish", |port| {
+                state.ports.iter().any(|other| has_port(port, other.host_port, &other.protocol.to_string()))
+            })
+            && filters.accept("expose", |port| {
+                let declared = spec.exposed_ports.iter().filter_map(|text| text.split_once('/'));
+                declared
+                    .into_iter()
+                    .any(|(number, kind)| number.parse().is_ok_and(|number| has_port(port, number, kind)))
+            })
+    }
+}
+
+/// Docker takes a regular expression; a part of the name, with `^` and `$` at its ends, is what people type.
+fn fits_name(name: &str, wanted: &str) -> bool {
+    let wanted = wanted.strip_prefix('/').unwrap_or(wanted);
+    let (start, rest) = wanted.strip_prefix('^').map_or((false, wanted), |rest| (true, rest));
+    let rest = rest.strip_prefix('/').unwrap_or(rest);
+    let (end, rest) = rest.strip_suffix('$').map_or((false, rest), |rest| (true, rest));
+    match (start, end) {
+        (true, true) => name == rest,
+        (true, false) => name.starts_with(rest),
+        (false, true) => name.ends_with(rest),
+        (false, false) => name.contains(rest),
     }
 }
 
@@ -143,13 +207,16 @@ fn parse_status(flag: &'static str, text: &str) -> Result<Status, Mistake> {
         .ok_or_else(|| Mistake::value(flag, text, "it takes created, running, paused, restarting, exited or dead"))
 }
 
-fn table(members: &[&Member], scope: &InScope, now: Timestamp, no_trunc: bool) -> Table {
+fn table(members: &[&Member], scope: &InScope, now: Timestamp, args: &Args) -> Table {
+    let no_trunc = args.no_trunc;
     let created = |member: &Member| time::ago(member.spec.created, now);
     if scope.project.is_none() {
-        let mut table = Table::new(["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"]);
+        let mut header = vec!["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
+        header.extend(args.size.then_some("SIZE"));
+        let mut table = Table::with_header(header.into_iter().map(str::to_owned).collect(), 10);
         for member in members {
             let id = if no_trunc { member.spec.id.as_str() } else { member.spec.id.short() };
-            table.row(vec![
+            let mut cells = vec![
                 id.to_owned(),
                 member.spec.image.clone(),
                 container::command_cell(&member.spec, no_trunc),
@@ -157,7 +224,9 @@ fn table(members: &[&Member], scope: &InScope, now: Timestamp, no_trunc: bool) -
                 container::status(&member.state, now),
                 container::ports(&member.spec, &member.state),
                 member.spec.name.clone(),
-            ]);
+            ];
+            cells.extend(args.size.then(|| size(scope, member)));
+            table.row(cells);
         }
         return table;
     }
@@ -176,8 +245,19 @@ fn table(members: &[&Member], scope: &InScope, now: Timestamp, no_trunc: bool) -
     table
 }
 
-/// One container with Compose's keys. Source: docker/compose `cmd/formatter/container.go`.
-fn row(member: &Member, now: Timestamp, no_trunc: bool) -> Map<String, Value> {
+/// What the container wrote, and the whole: `12B (virtual 1.98MB)`.
+fn size(scope: &InScope, member: &Member) -> String {
+    let store = scope.engine.store();
+    let own = crate::base::fs::tree_bytes(&store.containers().upper_folder(&member.spec.id));
+    let layers: u64 = member.spec.layers.iter().filter_map(|layer| store.layers().size_bytes(layer).ok()).sum();
+    format!("{} (virtual {})", format_bytes(own), format_bytes(own + layers))
+}
+
+/// One container with Compose's keys, or with Docker's.
+///
+/// Source: docker/compose `cmd/formatter/container.go`, docker/cli `cli/command/formatter/container.go`.
+fn row(context: &Context, scope: &InScope, member: &Member, now: Timestamp, args: &Args) -> Map<String, Value> {
+    let no_trunc = args.no_trunc;
     let (spec, state) = (&member.spec, &member.state);
     let id = if no_trunc { spec.id.as_str() } else { spec.id.short() };
     let volumes = spec.mounts.iter().filter(|mount| matches!(mount.source, MountSource::Volume { .. })).count();
@@ -206,12 +286,20 @@ fn row(member: &Member, now: Timestamp, no_trunc: bool) -> Map<String, Value> {
         "Publishers": publishers,
         "RunningFor": time::ago(spec.created, now),
         "Service": member.service().unwrap_or_default(),
-        "Size": "0B",
+        "Platform": Value::Null,
+        "Size": if args.size { size(scope, member) } else { "0B".to_owned() },
         "State": state.status.to_string(),
         "Status": container::status(state, now),
     });
     match row {
-        Value::Object(fields) => fields,
+        Value::Object(mut fields) => {
+            let foreign: &[&str] = match context.docker {
+                true => &["ExitCode", "Health", "Name", "Project", "Publishers", "Service"],
+                false => &["Platform"],
+            };
+            fields.retain(|key, _| !foreign.contains(&key.as_str()));
+            fields
+        }
         _ => Map::new(),
     }
 }

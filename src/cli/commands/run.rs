@@ -19,7 +19,7 @@ use crate::model::project::{Project, Service};
 use crate::supervise::{AttachMode, StartOptions};
 
 /// Run a one-off container of a service, or a container of an image
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// Print the container's id and leave it in the background
     #[arg(short, long)]
@@ -71,6 +71,59 @@ pub struct Args {
     /// The command with its arguments, instead of the image's
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
+}
+
+/// Make a container of an image without starting it
+#[derive(Debug, clap::Args)]
+pub struct Create {
+    /// Remove the container when it ends
+    #[arg(long)]
+    rm: bool,
+    /// Keep its input open
+    #[arg(short, long)]
+    interactive: bool,
+    /// A terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Publish all ports that the image declares
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+    /// When to pull: always, missing or never
+    #[arg(long, value_name = "POLICY", hide_possible_values = true)]
+    pull: Option<super::up::Pull>,
+    /// Show no progress of pulls
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    container: ContainerFlags,
+    /// The image
+    image: String,
+    /// The command with its arguments, instead of the image's
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+/// Makes a container and prints its id.
+pub fn create(context: &Context, args: &Create) -> Outcome {
+    let args = Args {
+        detach: true,
+        rm: args.rm,
+        interactive: args.interactive,
+        tty: args.tty,
+        service_ports: args.publish_all,
+        pull: args.pull,
+        quiet: args.quiet,
+        container: args.container.clone(),
+        target: args.image.clone(),
+        command: args.command.clone(),
+        ..Args::default()
+    };
+    let (engine, request, image) = request_of_image(context, &args)?;
+    let id = engine.create(request, &image)?;
+    let mut out = context.output();
+    writeln!(out, "{id}")?;
+    out.flush()?;
+    Ok(0)
 }
 
 /// Runs it; ends with the exit code of its process.
@@ -169,6 +222,12 @@ fn prepare_service(
 }
 
 fn run_image(context: &Context, args: &Args) -> Outcome {
+    let (engine, request, image) = request_of_image(context, args)?;
+    start(context, args, &engine, request, &image)
+}
+
+/// Finds or pulls the image and joins it with the flags.
+fn request_of_image(context: &Context, args: &Args) -> Result<(Engine, Request, Image), Failure> {
     for (given, flag) in [
         (args.no_deps, "--no-deps"),
         (args.use_aliases, "--use-aliases"),
@@ -204,7 +263,7 @@ fn run_image(context: &Context, args: &Args) -> Outcome {
     request.network =
         Some(engine.network_mode_by_name(args.container.network.as_deref(), &args.container.network_alias)?);
     finish_request(args, &engine, &mut request)?;
-    start(context, args, &engine, request, &image)
+    Ok((engine, request, image))
 }
 
 /// What the flags say above the service or the image.

@@ -9,9 +9,12 @@ use crate::engine::request::{HealthWish, Request};
 use crate::model::container::{DeviceMapping, Logging, NamespaceMode, RestartPolicy, Seccomp};
 
 /// What `run` and `create` take besides the image and its command.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Container")]
 pub struct ContainerFlags {
+    /// Show this help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     /// Name of the container
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -55,7 +58,7 @@ pub struct ContainerFlags {
     #[arg(long, value_name = "NAME")]
     pub network_alias: Vec<String>,
     /// Host name inside
-    #[arg(long, value_name = "NAME")]
+    #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,
     /// Line for /etc/hosts
     #[arg(long, value_name = "HOST:ADDRESS")]
@@ -391,6 +394,7 @@ mod tests {
     use clap::Parser;
 
     #[derive(Parser)]
+    #[command(disable_help_flag = true)]
     struct Line {
         #[command(flatten)]
         flags: ContainerFlags,

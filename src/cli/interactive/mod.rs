@@ -9,7 +9,7 @@ pub mod exec;
 mod keys;
 mod raw;
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::signal::Signal;
@@ -17,7 +17,11 @@ use nix::sys::signal::Signal;
 pub use keys::DetachKeys;
 pub use raw::{RawMode, window_size};
 
-use super::{Failure, Mistake};
+use super::signals::Signals;
+use super::{Failure, Mistake, Outcome};
+use crate::engine::Engine;
+use crate::model::container::ContainerSpec;
+use crate::supervise::AttachStream;
 
 /// Signals that are handed on to the process instead of ending us.
 pub const FORWARDED: [Signal; 8] = [
@@ -41,6 +45,40 @@ pub enum Ending {
     Exited(i32),
     /// The user pressed the detach keys; the process goes on.
     Detached,
+}
+
+/// How we are attached.
+pub struct SessionWish<'a> {
+    /// Keys that end the session and not the process, as typed.
+    pub keys: Option<&'a str>,
+    /// Hand our input on.
+    pub stdin: bool,
+    /// Hand signals on to the process; else they end us.
+    pub forward_signals: bool,
+}
+
+/// Attaches to a container's first process and ends with its exit code. `connect` starts it or connects to it; it is
+/// told the size of our terminal where the container has one.
+pub fn session_of(
+    engine: &Engine,
+    spec: &ContainerSpec,
+    wish: SessionWish<'_>,
+    connect: impl FnOnce(Option<(u16, u16)>) -> Result<AttachStream, Failure>,
+) -> Outcome {
+    let SessionWish { keys, stdin, forward_signals } = wish;
+    let keys = keys.map(DetachKeys::parse).transpose()?.unwrap_or_default();
+    let terminal = spec.process.terminal;
+    let signals = Signals::block(&FORWARDED)?;
+    let stream = connect(if terminal { window_size(io::stdout()) } else { None })?;
+    let raw = if terminal && stdin && io::stdin().is_terminal() { Some(RawMode::enter()?) } else { None };
+    let session =
+        attach::Session { engine, id: &spec.id, stream, signals: &signals, stdin, terminal, keys, forward_signals };
+    let ending = session.run();
+    drop(raw);
+    match ending? {
+        Ending::Exited(code) => Ok(exit_code(code)),
+        Ending::Detached => Ok(0),
+    }
 }
 
 /// An exit code as our own: what the kernel would make of it.

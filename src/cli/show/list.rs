@@ -61,7 +61,8 @@ pub fn write(
         }
         Format::Template(template) if template.is_table => {
             let cells = |line: String| line.split('\t').map(str::to_owned).collect::<Vec<_>>();
-            let mut table = Table::with_header(cells(template.header()), 10);
+            let header = template.header(table().id_title());
+            let mut table = Table::with_header(cells(header), 10);
             for row in rows {
                 table.row(cells(template.fill(&row)?));
             }

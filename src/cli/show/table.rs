@@ -31,6 +31,12 @@ impl Table {
         Self { width_min, rows: vec![header] }
     }
 
+    /// What the column of ids is called: `CONTAINER ID`.
+    pub fn id_title(&self) -> &str {
+        let titles = self.rows.first().map_or(&[][..], Vec::as_slice);
+        titles.iter().find(|title| title.ends_with(" ID")).map_or("ID", String::as_str)
+    }
+
     /// Adds a row.
     pub fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
