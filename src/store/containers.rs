@@ -212,6 +212,11 @@ impl<'a> Containers<'a> {
         self.folder(id).is_dir()
     }
 
+    /// Where all containers lie, each in a folder of its own that is renamed into place and out of it.
+    pub fn all_folder(&self) -> PathBuf {
+        self.store.root("containers")
+    }
+
     /// Everything of a container that survives a reboot.
     pub fn folder(&self, id: &ContainerId) -> PathBuf {
         self.store.root("containers").join(id.as_str())

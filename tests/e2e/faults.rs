@@ -92,6 +92,66 @@ fn a_container_that_dies_with_its_supervisor_leaves_nothing() {
 }
 
 #[test]
+fn a_policy_restarts_what_died_with_its_supervisor() {
+    let world = World::new();
+    world.write(
+        "compose.yaml",
+        "services:
+  always: {image: busybox, command: sleep 1000, restart: always}
+  never: {image: busybox, command: sleep 1000}
+",
+    );
+    world.ok(&["up", "-d"]);
+    let names = ["always", "never"].map(|service| format!("{}-{service}-1", world.project_name()));
+    let before = names.clone().map(|name| world.first_process(&name));
+    let supervisors = world.supervisors();
+    assert_eq!(supervisors.len(), 2, "{supervisors:?}");
+    supervisors.iter().for_each(|pid| signal(*pid, Signal::STOP));
+    before.iter().for_each(|pid| signal(*pid, Signal::KILL));
+    supervisors.iter().for_each(|pid| signal(*pid, Signal::KILL));
+    eventually("the end of all", || {
+        (world.supervisors().is_empty() && !before.iter().any(|pid| is_alive(*pid))).then_some(())
+    });
+    eventually("one runs again, the other is marked", || {
+        let listed = world.ok(&["ps", "-a", "--format", "{{.Service}} {{.Status}}"]);
+        let mut lines = listed.lines();
+        let runs = lines.next().is_some_and(|line| line.starts_with("always Up"));
+        (runs && lines.next().is_some_and(|line| line.starts_with("never Exited"))).then_some(())
+    });
+    assert_ne!(world.first_process(&names[0]), before[0]);
+    // `up` makes the rest of it right.
+    world.ok(&["up", "-d"]);
+    assert_eq!(world.ok(&["ps", "--services"]), "always\nnever");
+    world.ok(&["down", "-t", "0"]);
+    world.expect_no_trace();
+}
+
+#[test]
+fn logs_follow_containers_that_are_made_later() {
+    let world = World::new();
+    let service = |name: &str| {
+        format!("  {name}: {{image: busybox, command: [sh, -c, 'echo {name} speaks; exec sleep 1000']}}\n")
+    };
+    world.write("compose.yaml", &format!("services:\n{}", service("first")));
+    world.ok(&["up", "-d"]);
+    let mut command = world.command(&["logs", "-f"]);
+    let mut logs = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("wharf can be run");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(logs.stdout.take().expect("a pipe")));
+    let mut next = || lines.next().expect("a line comes").expect("it is text");
+    assert!(next().contains("first speaks"));
+    world.write("compose.yaml", &format!("services:\n{}{}", service("first"), service("second")));
+    world.ok(&["up", "-d"]);
+    assert!(next().contains("second speaks"));
+    // A container that is made anew is one more.
+    world.ok(&["up", "-d", "--force-recreate", "-t", "0", "second"]);
+    while !next().contains("second speaks") {}
+    world.ok(&["down", "-t", "0"]);
+    // Nothing is left to follow.
+    let status = eventually("the end of logs", || logs.try_wait().expect("it is our child"));
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
 fn a_build_killed_in_a_command_is_cleared_away() {
     let world = World::new();
     world.write("compose.yaml", "services: {never: {build: .}}\n");

@@ -10,5 +10,6 @@ mod flask_redis;
 mod mistakes;
 mod project;
 mod run;
+mod terminal;
 mod wait;
 mod world;

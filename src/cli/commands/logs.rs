@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::cli::members::Member;
 use crate::cli::output::follow::Follower;
+use crate::cli::output::newcomers::Newcomers;
 use crate::cli::output::printer::{Look, Printer};
 use crate::cli::show::time::parse_moment;
 use crate::cli::{Context, Failure, Mistake, Outcome};
@@ -50,7 +51,11 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         since: moment("--since", &args.since)?,
         until: moment("--until", &args.until)?,
     };
-    let scope = context.in_scope()?;
+    let engine = context.engine()?;
+    // Watched before what is there is read: none is missed.
+    let newcomers =
+        if args.follow && args.index.is_none() { Some(Newcomers::watch(engine.store().clone())?) } else { None };
+    let scope = context.in_scope_of(engine)?;
     if scope.project.is_none() && args.targets.is_empty() {
         return Err(Mistake::Usage {
             text: "`wharf logs` needs the name of a container here".into(),
@@ -68,7 +73,19 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     // `docker logs NAME` of one container is its bare output; a service's lines are named as Compose names them.
     let bare = scope.project.is_none() && members.len() == 1;
     let look = Look { prefix: !args.no_log_prefix && !bare, colour: !args.no_color, timestamps: args.timestamps };
-    follow(context, &members, options, look, scope.engine.store().clone())
+    let newcomers = newcomers.zip(scope.project.as_deref()).map(|(newcomers, project)| {
+        // A name that is a container's stands for that one alone.
+        let is_container = |name: &&String| scope.all().iter().any(|member| member.spec.name == **name);
+        let services: Vec<String> = args.targets.iter().filter(|name| !is_container(name)).cloned().collect();
+        let (project, all) = (project.to_owned(), args.targets.is_empty());
+        let wanted = move |member: &Member| {
+            member.project() == Some(&project)
+                && !member.is_one_off()
+                && (all || services.iter().any(|name| member.service() == Some(name)))
+        };
+        (newcomers, wanted)
+    });
+    follow(context, &members, options, look, scope.engine.store().clone(), newcomers)
 }
 
 fn follow(
@@ -77,20 +94,32 @@ fn follow(
     options: ReadOptions,
     look: Look,
     store: crate::store::Store,
+    mut newcomers: Option<(Newcomers, impl Fn(&Member) -> bool)>,
 ) -> Outcome {
     let printer =
         Printer::new(look, &context.terminal, context.output(), BufWriter::with_capacity(0, std::io::stderr()));
-    let mut follower = Follower::new(store, options, look.prefix, printer);
+    let mut follower = Follower::new(store.clone(), options, look.prefix, printer);
     for member in members {
         let name = if look.prefix { member.short_name() } else { &member.spec.name };
         follower.add(&member.spec.id, name, member.service().unwrap_or(&member.spec.name), true)?;
     }
     loop {
+        if let Some((newcomers, wanted)) = &mut newcomers {
+            for member in newcomers.take(&*wanted)? {
+                let service = member.service().unwrap_or_default();
+                let added = follower.add(&member.spec.id, member.short_name(), service, true);
+                if store.containers().exists(&member.spec.id) {
+                    added?;
+                }
+            }
+        }
         follower.turn()?;
-        if follower.is_empty() {
+        let newcomers = newcomers.as_ref().map(|(newcomers, _)| newcomers);
+        if follower.is_empty() && newcomers.is_none_or(|newcomers| !newcomers.are_coming()) {
             return Ok(0);
         }
-        wait(&follower.fds())?;
+        let fds: Vec<_> = follower.fds().into_iter().chain(newcomers.map(Newcomers::fd)).collect();
+        wait(&fds)?;
     }
 }
 

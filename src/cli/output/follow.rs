@@ -213,12 +213,15 @@ impl<O: Write, E: Write> Follower<O, E> {
     /// Watches a container that ended, from what it has written so far on.
     fn put_to_sleep(&mut self, mut source: Source) -> Result<(), Failure> {
         let containers = self.store.containers();
-        if !containers.exists(&source.id) {
-            return Ok(());
-        }
         let options = ReadOptions { since: Some(Timestamp::now()), tail: None, ..self.options };
-        source.reader = log::read(&supervise::log_path(&self.store, &source.id), options)?;
-        source.reader.watch(&containers.folder(&source.id))?;
+        let watched = log::read(&supervise::log_path(&self.store, &source.id), options)
+            .and_then(|reader| reader.watch(&containers.folder(&source.id)).map(|()| reader));
+        source.reader = match watched {
+            Ok(reader) => reader,
+            // Removed meanwhile: it will not come back.
+            Err(_) if !containers.exists(&source.id) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
         source.finished = false;
         source.pending = None;
         self.asleep.push(source);

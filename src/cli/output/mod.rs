@@ -2,4 +2,5 @@
 //! the loop that follows them.
 
 pub mod follow;
+pub mod newcomers;
 pub mod printer;

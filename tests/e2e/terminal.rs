@@ -1,0 +1,138 @@
+//! What is different on a terminal: Ctrl-C goes to the whole group of processes, and progress is drawn.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::world::{World, eventually};
+
+/// A wharf on a terminal of its own.
+struct OnTerminal {
+    child: Child,
+    master: File,
+    screen: Arc<Mutex<Vec<u8>>>,
+}
+
+impl OnTerminal {
+    fn run(world: &World, arguments: &[&str]) -> Self {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
+        grantpt(&master).and_then(|()| unlockpt(&master)).expect("it can be opened");
+        let size = rustix::termios::Winsize { ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&master, size).expect("it has a size");
+        let path = ptsname(&master, Vec::new()).expect("it has a name").into_string().expect("its name is text");
+        let open = || File::options().read(true).write(true).open(&path).expect("it can be opened");
+        // `setsid -c` makes it the controlling terminal; wharf then runs in the same process.
+        let wharf = world.command(arguments);
+        let mut command = Command::new("setsid");
+        command.arg("-c").arg(wharf.get_program()).args(wharf.get_args()).env_clear().env("TERM", "xterm");
+        command.envs(wharf.get_envs().filter_map(|(key, value)| Some((key, value?)))).current_dir(world.folder());
+        let child = command
+            .stdin(Stdio::from(open()))
+            .stdout(Stdio::from(open()))
+            .stderr(Stdio::from(open()))
+            .spawn()
+            .expect("setsid is installed (util-linux)");
+        let screen = Arc::new(Mutex::new(Vec::new()));
+        let mut reader = File::from(OwnedFd::from(master.try_clone().expect("a descriptor")));
+        let written = Arc::clone(&screen);
+        // Ends when the last process on the terminal has ended (EIO).
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = reader.read(&mut buffer) {
+                written.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..length]);
+            }
+        });
+        Self { child, master: File::from(master), screen }
+    }
+
+    fn screen(&self) -> String {
+        String::from_utf8_lossy(&self.screen.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !self.screen().contains(text) {
+            assert!(Instant::now() < deadline, "no `{text}` in\n{}", self.screen());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn press(&mut self, key: u8) {
+        self.master.write_all(&[key]).expect("the terminal takes a key");
+    }
+
+    #[track_caller]
+    fn exit_code(&mut self) -> Option<i32> {
+        let status = eventually("the end of wharf", || self.child.try_wait().expect("it is our child"));
+        status.code()
+    }
+}
+
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        // Ended already is as good.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+const CTRL_C: u8 = 3;
+
+#[test]
+fn ctrl_c_stops_and_a_second_one_kills() {
+    let world = World::new();
+    world.write(
+        "compose.yaml",
+        "services:
+  web:
+    image: busybox
+    command: [sh, -c, 'trap \"echo not yet\" TERM; echo ready; while true; do sleep 0.1; done']
+    stop_grace_period: 1h
+",
+    );
+    let mut up = OnTerminal::run(&world, &["up"]);
+    up.wait_for("ready");
+    up.press(CTRL_C);
+    up.wait_for("Gracefully");
+    // It has the signal, and does not end.
+    up.wait_for("not yet");
+    assert!(up.child.try_wait().expect("it is our child").is_none());
+    up.press(CTRL_C);
+    let pressed = Instant::now();
+    assert_eq!(up.exit_code(), Some(130), "{}", up.screen());
+    assert!(pressed.elapsed() < Duration::from_secs(5), "{:?}", pressed.elapsed());
+    assert_eq!(world.ok(&["ps", "-a", "--format", "{{.Service}} {{.ExitCode}}"]), "web 137");
+    world.ok(&["down"]);
+    world.expect_no_trace();
+}
+
+#[test]
+fn progress_is_drawn_and_ends_with_what_was_done() {
+    let world = World::new();
+    world.write(
+        "compose.yaml",
+        "services:
+  db: {image: busybox, command: sleep 1000, volumes: [\"data:/data\"]}
+  web: {image: busybox, command: sleep 1000, depends_on: [db]}
+volumes: {data: }
+",
+    );
+    let mut up = OnTerminal::run(&world, &["up", "-d"]);
+    assert_eq!(up.exit_code(), Some(0), "{}", up.screen());
+    let project = world.project_name();
+    for line in [format!("Network {project}_default"), format!("Container {project}-web-1")] {
+        up.wait_for(&line);
+    }
+    up.wait_for("[+] Running 4/4");
+    let screen = up.screen();
+    assert!(screen.contains("\x1b["), "nothing was drawn anew: {screen:?}");
+    let last = screen.rfind("[+] Running").expect("it was seen");
+    assert_eq!(screen[last..].matches('\u{2714}').count(), 4, "{:?}", &screen[last..]);
+    assert!(screen.contains("\x1b[?25l") == screen.contains("\x1b[?25h"), "the cursor is hidden for good: {screen:?}");
+    world.ok(&["down", "-v", "-t", "0"]);
+}
