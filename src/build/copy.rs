@@ -17,7 +17,7 @@ use super::mode::Chmod;
 use super::select::{Group, Item};
 use super::target::{Owner, Target, changed_mode, shown};
 use super::tree::Tree;
-use crate::base::fs;
+use crate::base::fs::{self, Context};
 
 /// Mode of folders that are made on the way to the destination.
 const FOLDER_MODE: u32 = 0o755;
@@ -39,6 +39,9 @@ pub enum CopyError {
         /// What stands there.
         path: PathBuf,
     },
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] Box<crate::store::Error>),
     /// An archive of ADD that cannot be unpacked.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -48,6 +51,7 @@ pub enum CopyError {
 }
 
 /// How files are copied.
+#[derive(Clone, Copy)]
 pub struct Manner<'a> {
     /// Absolute path; a trailing `/` means a folder.
     pub destination: &'a str,
@@ -101,6 +105,27 @@ fn copy_with(
         }
     }
     Ok(())
+}
+
+/// Writes a file that was fetched, or unpacks it where that is asked for.
+pub fn copy_file(
+    target: &mut Target<'_>,
+    name: &str,
+    mut file: std::fs::File,
+    manner: &Manner<'_>,
+    mode: u32,
+    mtime_ns: i128,
+) -> Result<(), CopyError> {
+    if manner.unpack {
+        let copy = file.try_clone().context("open", Path::new(name))?;
+        let destination = target.resolve(Path::new(""), Path::new(manner.destination), true)?;
+        if unpack_if_archive(target, copy, &destination, manner.owner)? {
+            return Ok(());
+        }
+        use std::io::Seek;
+        file.rewind().context("rewind", Path::new(name))?;
+    }
+    copy_inline(target, name, &mut file, manner, Some(mode), mtime_ns)
 }
 
 /// Writes a file whose content is given in the Dockerfile, or was fetched.

@@ -69,6 +69,17 @@ pub enum Error {
         #[source]
         source: super::fetch::FetchError,
     },
+    /// A git repository of ADD cannot be had.
+    #[error("{}: cannot fetch {address}", mark.location)]
+    Git {
+        /// The instruction.
+        mark: Box<Mark>,
+        /// The repository.
+        address: String,
+        /// Why.
+        #[source]
+        source: super::git::GitError,
+    },
     /// A user that the image does not have.
     #[error("{}: the user `{user}` is unknown in the image", mark.location)]
     User {
@@ -200,6 +211,7 @@ impl Explain for Error {
             | Self::Unsupported { mark, .. }
             | Self::Copy { mark, .. }
             | Self::Fetch { mark, .. }
+            | Self::Git { mark, .. }
             | Self::User { mark, .. }
             | Self::Run { mark, .. }
             | Self::Image { mark, .. } => vec![mark.excerpt(String::new())],

@@ -24,9 +24,11 @@ use super::content::{StatCache, digest_files, digest_groups, field};
 use super::copy::{Manner, copy_groups, copy_inline, make_workdir};
 use super::dockerfile::lines::Line;
 use super::error::Error;
-use super::fetch::fetch;
+use super::fetch::{Fetched, fetch, name_of};
+use super::git::{GitSource, is_git};
 use super::ignore::Patterns;
-use super::interpret::{Action, CopyAction, Interpreted, Step, is_git, is_url};
+use super::interpret::{Action, CopyAction, Interpreted, Step, is_url};
+use super::remote::TemporaryFolder;
 use super::plan::{Origin, Plan};
 use super::request::BuildRequest;
 use super::select::{Group, SelectError, Wish, select};
@@ -397,22 +399,7 @@ impl<'a> Executor<'a> {
         {
             return Ok((record, true));
         }
-        let mut remote = Vec::new();
-        for source in &action.sources {
-            if is_git(source) {
-                return Err(unsupported(line, source, "ADD of a git repository"));
-            }
-            if is_url(source) {
-                let file = fetch(self.store, source, action.checksum.as_deref()).map_err(|error| Error::Fetch {
-                    mark: line.mark_of(source),
-                    url: source.clone(),
-                    source: error,
-                })?;
-                field(&mut key, file.digest.as_str().as_bytes());
-                field(&mut key, file.name.as_bytes());
-                remote.push(file);
-            }
-        }
+        let mut remote = self.remote_sources(line, action, &mut key)?;
         let (tree, groups) = self.selected(line, action)?;
         key.update(digest_groups(&groups));
         let key = digest(key);
@@ -423,8 +410,8 @@ impl<'a> Executor<'a> {
                 let manner = Manner { destination: &action.destination, owner, chmod: action.chmod.as_ref(), unpack };
                 let fail = |error| self.copy_error(line, error);
                 copy_groups(target, tree.get(self)?, &groups, &manner).map_err(fail)?;
-                for file in &mut remote {
-                    file.copy(target, &manner).map_err(fail)?;
+                for source in &mut remote {
+                    self.copy_remote(line, action, source, target, &manner)?;
                 }
                 for (name, content) in &action.inline {
                     let now_ns = jiff::Timestamp::now().as_nanosecond();
@@ -439,13 +426,101 @@ impl<'a> Executor<'a> {
         Ok(result)
     }
 
+    /// What ADD fetches, with what the step's key has to know of it. What a checksum names is not fetched yet.
+    fn remote_sources(&self, line: &Line, action: &CopyAction, key: &mut Sha256) -> Result<Vec<Remote>, Error> {
+        let mut remote = Vec::new();
+        for text in &action.sources {
+            if is_git(text) {
+                let fail = |error| Error::Git { mark: line.mark_of(text), address: text.clone(), source: error };
+                let mut source = GitSource::parse(text).map_err(fail)?;
+                source.keep_git_dir = action.keep_git_dir.or(source.keep_git_dir);
+                source.checksum = action.checksum.clone().or(source.checksum);
+                let commit = source.remote_commit().map_err(fail)?.unwrap_or_default();
+                field(key, format!("{source:?} {commit}").as_bytes());
+                remote.push(Remote::Git(source, text.clone()));
+            } else if is_url(text) {
+                let checksum = action.checksum.as_deref().map(|text| {
+                    text.parse::<Digest>().map_err(|_| {
+                        line.error(text, format!("`{text}` is not a checksum (sha256: and 64 hexadecimal digits)"))
+                    })
+                });
+                let checksum = checksum.transpose()?;
+                let file = match &checksum {
+                    Some(_) => None,
+                    None => Some(self.fetch(line, text, None)?),
+                };
+                let digest = file.as_ref().map(|file| &file.digest).or(checksum.as_ref());
+                field(key, digest.map_or("", Digest::as_str).as_bytes());
+                field(key, name_of(text).as_bytes());
+                remote.push(Remote::Url { url: text.clone(), checksum, file });
+            }
+        }
+        Ok(remote)
+    }
+
+    fn fetch(&self, line: &Line, url: &str, checksum: Option<&Digest>) -> Result<Fetched, Error> {
+        fetch(self.store, url, checksum, &self.request.secrets).map_err(|source| Error::Fetch {
+            mark: line.mark_of(url),
+            url: url.to_owned(),
+            source,
+        })
+    }
+
+    fn copy_remote(
+        &self,
+        line: &Line,
+        action: &CopyAction,
+        source: &mut Remote,
+        target: &mut Target<'_>,
+        manner: &Manner<'_>,
+    ) -> Result<(), Error> {
+        match source {
+            Remote::Url { url, checksum, file } => {
+                let fetched = match file.take() {
+                    Some(file) => file,
+                    None => self.fetch(line, url, checksum.as_ref())?,
+                };
+                let manner = Manner { unpack: action.unpack.unwrap_or(false), ..*manner };
+                fetched.copy(target, &manner).map_err(|error| self.copy_error(line, error))
+            }
+            Remote::Git(source, text) => {
+                let folder = TemporaryFolder::new(self.store)?;
+                let checkout = source.fetch(folder.path()).map_err(|error| Error::Git {
+                    mark: line.mark_of(text),
+                    address: text.clone(),
+                    source: error,
+                })?;
+                let tree = Tree::folder(&checkout.folder)?;
+                let none = Patterns::default();
+                let exclude = self.excluded(line, action)?;
+                let sources = ["/".to_owned()];
+                let wish =
+                    Wish { sources: &sources, parents: false, exclude: &exclude, ignore: &none, keep_owner: false };
+                let mut groups = select(&tree, &wish).map_err(|error| self.select_error(line, action, error))?;
+                // The commit's time, so that the same commit makes the same layer.
+                let mtime_ns = i128::from(checkout.time_seconds) * 1_000_000_000;
+                groups.iter_mut().flat_map(|group| &mut group.items).for_each(|item| item.meta.mtime_ns = mtime_ns);
+                let manner = Manner { unpack: false, ..*manner };
+                copy_groups(target, &tree, &groups, &manner).map_err(|error| self.copy_error(line, error))
+            }
+        }
+    }
+
+    fn excluded(&self, line: &Line, action: &CopyAction) -> Result<Patterns, Error> {
+        Patterns::new(action.exclude.iter().map(String::as_str)).map_err(|(pattern, reason)| {
+            line.error(&pattern, format!("the pattern `{pattern}` is malformed: {reason}"))
+        })
+    }
+
     fn selected(&self, line: &Line, action: &CopyAction) -> Result<(Source, Vec<Group>), Error> {
         let local: Vec<String> =
             action.sources.iter().filter(|source| !is_url(source) && !is_git(source)).cloned().collect();
-        let exclude = Patterns::new(action.exclude.iter().map(String::as_str)).map_err(|(pattern, reason)| {
-            line.error(&pattern, format!("the pattern `{pattern}` is malformed: {reason}"))
-        })?;
-        let none = Patterns::default();
+        let exclude = self.excluded(line, action)?;
+        let ignore = match &action.origin {
+            // A named context has an ignore file of its own.
+            Some(Origin::Folder(path)) => Patterns::of_build(path, None)?,
+            _ => Patterns::default(),
+        };
         let source = match &action.origin {
             None if local.is_empty() => return Ok((Source::None, Vec::new())),
             None => Source::Context,
@@ -457,7 +532,7 @@ impl<'a> Executor<'a> {
             sources: &local,
             parents: action.parents,
             exclude: &exclude,
-            ignore: if action.origin.is_none() { &self.ignore } else { &none },
+            ignore: if action.origin.is_none() { &self.ignore } else { &ignore },
             keep_owner: !from_host,
         };
         let tree = source.get(self)?;
@@ -545,6 +620,14 @@ impl<'a> Executor<'a> {
         copy_groups(&mut target, files.get(self)?, &groups, &manner).map_err(|error| self.copy_error(line, error))?;
         Ok(target.finish()?)
     }
+}
+
+/// Something that ADD fetches.
+enum Remote {
+    /// A repository, and what the Dockerfile calls it.
+    Git(GitSource, String),
+    /// A file; fetched already unless its checksum says what it is.
+    Url { url: String, checksum: Option<Digest>, file: Option<Fetched> },
 }
 
 /// Where the files of a COPY are.

@@ -44,6 +44,9 @@ pub fn finish(store: &Store, request: &BuildRequest, state: State, built: Built)
     let id = Digest::of(&content);
     store.lease()?.protect(&id)?;
     let image = Image { id: id.clone(), manifest: None, config, layers: built.layers };
+    if !request.keep_image {
+        return Ok(image);
+    }
     if store.images().get(&id).is_err() {
         store.layers().make_durable(image.layers.iter().map(|layer| &layer.diff_id))?;
         store.blobs().put(&content)?;

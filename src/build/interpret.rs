@@ -15,6 +15,7 @@ use super::dockerfile::lines::{Line, heredoc_word};
 use super::dockerfile::mount::{MountKind, RunMount};
 use super::dockerfile::words::{Form, Pair};
 use super::error::Error;
+use super::git::is_git;
 use super::mode::Chmod;
 use super::plan::{Origin, Plan, Planned};
 use super::ports::exposed;
@@ -129,6 +130,8 @@ pub struct CopyAction {
     pub exclude: Vec<String>,
     /// `--checksum`.
     pub checksum: Option<String>,
+    /// `--keep-git-dir`.
+    pub keep_git_dir: Option<bool>,
     /// Whether archives are unpacked.
     pub unpack: Option<bool>,
     /// Where from; `None` is the build context.
@@ -148,6 +151,7 @@ impl CopyAction {
             parents: false,
             exclude: Vec::new(),
             checksum: None,
+            keep_git_dir: None,
             unpack: None,
             origin: None,
         }
@@ -610,6 +614,7 @@ impl Stage<'_> {
             parents: copy.parents,
             exclude: copy.exclude.clone(),
             checksum,
+            keep_git_dir: copy.keep_git_dir,
             unpack: copy.unpack,
             origin: planned.origins.first().cloned().flatten(),
         };
@@ -640,18 +645,6 @@ impl Stage<'_> {
 /// Whether a source of ADD is fetched over HTTP.
 pub fn is_url(source: &str) -> bool {
     (source.starts_with("http://") || source.starts_with("https://")) && !is_git(source)
-}
-
-/// Whether a source of ADD is a git repository.
-pub fn is_git(source: &str) -> bool {
-    if source.starts_with("git://") || source.starts_with("ssh://") || source.starts_with("git@") {
-        return true;
-    }
-    let Some((_, rest)) = source.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https")) else {
-        return false;
-    };
-    let path = rest.split(['#', '?']).next().unwrap_or(rest);
-    path.ends_with(".git")
 }
 
 /// Go's `%q` of a list of strings.

@@ -19,14 +19,17 @@ mod copy;
 mod dockerfile;
 mod error;
 mod execute;
+mod export;
 mod fetch;
 mod finish;
+mod git;
 mod ignore;
 mod interpret;
 mod mode;
 mod plan;
 mod platform;
 mod ports;
+mod remote;
 mod request;
 mod run;
 mod run_network;
@@ -50,11 +53,13 @@ use dockerfile::Dockerfile;
 use platform::Platform;
 
 pub use error::{Error, Mark, RunFailure};
+pub use export::write_folder;
 pub use finish::write_root;
-pub use request::{BuildNetwork, BuildRequest, DockerfileSource, SecretSource};
+pub use remote::{RemoteContext, fetch_context, is_remote, read_context};
+pub use request::{BuildNetwork, BuildRequest, DockerfileSource, SecretSource, SshSource};
 
 /// Largest Dockerfile that is read. Real ones have a few kilobytes.
-const DOCKERFILE_BYTES_MAX: u64 = 4 << 20;
+pub const DOCKERFILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Parses and validates the Dockerfile of a request and resolves its stages, without network, store or
 /// any change (`--check`).
@@ -118,7 +123,10 @@ pub fn build(store: &Store, request: &BuildRequest, progress: &dyn Progress) -> 
         DockerfileSource::Path(path) => Some(path.as_path()),
         DockerfileSource::Inline(_) => None,
     };
-    let ignore = ignore::Patterns::of_build(&request.context, dockerfile)?;
+    let ignore = match request.ignore_file {
+        true => ignore::Patterns::of_build(&request.context, dockerfile)?,
+        false => ignore::Patterns::default(),
+    };
     let executor = execute::Executor::new(store, request, &plan, stages, &images, ignore, progress);
     let built = executor.run()?;
     let state = states.remove(&plan.target).unwrap_or_default();

@@ -33,6 +33,20 @@ pub struct BuildRequest {
     pub shm_size_bytes: Option<u64>,
     /// `name:address` for /etc/hosts in RUN steps.
     pub extra_hosts: Vec<String>,
+    /// Whether the context has an ignore file that counts; those of repositories and archives do not.
+    pub ignore_file: bool,
+    /// Stages whose steps are run again (`--no-cache-filter`).
+    pub no_cache_stages: Vec<String>,
+    /// SSH agents that RUN steps may use, by id.
+    pub ssh: BTreeMap<String, SshSource>,
+    /// Whether `RUN --security=insecure` is allowed.
+    pub allow_insecure: bool,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// The time of a context that is a git commit, seconds since 1970.
+    pub context_time_seconds: Option<i64>,
+    /// Whether the image is recorded; else only its layers are made, for an export.
+    pub keep_image: bool,
     /// Resource limits of RUN steps by name, soft and hard; -1 is unlimited.
     pub ulimits: BTreeMap<String, (i64, i64)>,
     /// `--build-context`: a name for `FROM` and `--from` to a folder or `docker-image://reference`.
@@ -60,6 +74,13 @@ impl BuildRequest {
             platform: None,
             shm_size_bytes: None,
             extra_hosts: Vec::new(),
+            ignore_file: true,
+            no_cache_stages: Vec::new(),
+            ssh: BTreeMap::new(),
+            allow_insecure: false,
+            annotations: BTreeMap::new(),
+            context_time_seconds: None,
+            keep_image: true,
             ulimits: BTreeMap::new(),
             additional_contexts: BTreeMap::new(),
             secrets: BTreeMap::new(),
@@ -75,6 +96,15 @@ pub enum DockerfileSource {
     Path(PathBuf),
     /// The text itself (`dockerfile_inline:`, or standard input).
     Inline(String),
+}
+
+/// Where an SSH agent is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SshSource {
+    /// The socket of an agent that runs.
+    Socket(PathBuf),
+    /// Private keys, for an agent of the step's own.
+    Keys(Vec<PathBuf>),
 }
 
 /// What a RUN step sees of the network.
@@ -96,4 +126,18 @@ pub enum SecretSource {
     File(PathBuf),
     /// A variable of wharf's own environment.
     Environment(String),
+}
+
+/// Largest secret.
+const SECRET_BYTES_MAX: u64 = 1 << 20;
+
+impl SecretSource {
+    /// Its content.
+    pub fn read(&self) -> crate::base::fs::Result<Vec<u8>> {
+        use std::os::unix::ffi::OsStringExt;
+        match self {
+            Self::File(path) => crate::base::fs::read_limited(path, SECRET_BYTES_MAX),
+            Self::Environment(name) => Ok(std::env::var_os(name).unwrap_or_default().into_vec()),
+        }
+    }
 }

@@ -27,7 +27,6 @@ use super::error::{Error, RunFailure};
 use super::execute::{Executor, Running, digest, identity, unsupported};
 use super::interpret::{RunAction, clean, proxy_environment};
 use super::plan::Origin;
-use super::request::SecretSource;
 use super::run_network::RunNet;
 use super::run_spec::container_spec;
 use super::tree::{Meta, Tree, look_at, names_in};
@@ -45,8 +44,6 @@ const LAST_LINES: usize = 20;
 const LINE_BYTES_MAX: usize = 64 << 10;
 /// How often a running command looks whether another step failed.
 const CANCEL_POLL: Duration = Duration::from_millis(200);
-/// Largest secret.
-const SECRET_BYTES_MAX: u64 = 1 << 20;
 /// Folders and files that the runtime mounts something on.
 const MOUNT_POINTS: [&str; 7] = ["dev", "proc", "sys", "etc/hosts", "etc/resolv.conf", "etc/hostname", "etc"];
 
@@ -341,11 +338,7 @@ impl Executor<'_> {
                 return Err(Error::Syntax { mark: line.mark_of("--mount"), message, hint });
             }
             None => return Ok(()),
-            Some(SecretSource::File(path)) => fs::read_limited(path, SECRET_BYTES_MAX)?,
-            Some(SecretSource::Environment(name)) => {
-                use std::os::unix::ffi::OsStringExt;
-                std::env::var_os(name).unwrap_or_default().into_vec()
-            }
+            Some(source) => source.read()?,
         };
         if let Some(name) = &mount.env {
             mounts.env.push(format!("{name}={}", String::from_utf8_lossy(&content)));

@@ -320,7 +320,7 @@ pub fn shown(path: &Path) -> PathBuf {
     Path::new("/").join(path)
 }
 
-fn times(mtime_ns: i128) -> Timestamps {
+pub(super) fn times(mtime_ns: i128) -> Timestamps {
     let seconds = mtime_ns.div_euclid(1_000_000_000);
     let last_modification = Timespec {
         tv_sec: i64::try_from(seconds).unwrap_or(0),
@@ -330,7 +330,7 @@ fn times(mtime_ns: i128) -> Timestamps {
     Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, last_modification }
 }
 
-fn finish_file(file: &OwnedFd, owner: Owner, mode: u32, mtime_ns: i128) -> rustix::io::Result<()> {
+pub(super) fn finish_file(file: &OwnedFd, owner: Owner, mode: u32, mtime_ns: i128) -> rustix::io::Result<()> {
     let (uid, gid) = (rustix::fs::Uid::from_raw(owner.uid), rustix::fs::Gid::from_raw(owner.gid));
     rustix::fs::fchown(file, Some(uid), Some(gid))?;
     rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
@@ -355,7 +355,7 @@ pub fn fill_file(
 }
 
 /// Shares the blocks where the file system can, else lets the kernel copy, else copies.
-fn copy_content(from: &OwnedFd, to: &OwnedFd, size: u64, buffer: &mut [u8]) -> rustix::io::Result<()> {
+pub(super) fn copy_content(from: &OwnedFd, to: &OwnedFd, size: u64, buffer: &mut [u8]) -> rustix::io::Result<()> {
     if size > buffer.len() as u64 {
         if rustix::fs::ioctl_ficlone(to, from).is_ok() {
             return Ok(());

@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use super::arguments::Global;
-use super::progress::{Mode, Reporter};
+use super::progress::{BuildProgress, Mode, Reporter};
 use super::report;
 use super::terminal::{Ansi, Terminal};
 use crate::base::paths::Paths;
@@ -57,6 +57,22 @@ impl Context {
     /// The same, or nothing for a verb that was told to be quiet.
     pub fn reporter_unless(&self, quiet: bool, title: &str) -> Reporter {
         if quiet { Reporter::start(Mode::Quiet, title, false, false) } else { self.reporter(title) }
+    }
+
+    /// Progress of one image's build, in BuildKit's words where it is not a live block.
+    pub fn build_reporter(&self, wanted: BuildProgress) -> Reporter {
+        let colour = self.terminal.stderr_colour;
+        let auto = match self.progress_mode() {
+            Mode::Tty => BuildProgress::Tty,
+            Mode::Quiet => BuildProgress::Quiet,
+            _ => BuildProgress::Plain,
+        };
+        let wanted = if wanted == BuildProgress::Auto { auto } else { wanted };
+        match wanted {
+            BuildProgress::Tty => Reporter::start(Mode::Tty, "Building", false, colour),
+            BuildProgress::Quiet => Reporter::start(Mode::Quiet, "", false, colour),
+            plain => Reporter::of_steps(plain == BuildProgress::RawJson, colour),
+        }
     }
 
     /// Progress beside other output: never a live block.

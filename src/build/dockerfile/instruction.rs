@@ -134,6 +134,8 @@ pub struct Copy {
     pub exclude: Vec<String>,
     /// `--checksum=`.
     pub checksum: Option<String>,
+    /// `--keep-git-dir`.
+    pub keep_git_dir: Option<bool>,
     /// `--unpack`.
     pub unpack: Option<bool>,
 }

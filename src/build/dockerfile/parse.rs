@@ -188,11 +188,10 @@ impl Parser<'_> {
     fn add(&self) -> Result<Kind, Error> {
         let copy = self.sources("ADD")?;
         let mut flags = self.flags();
-        // Only for git repositories, which are refused when the step is executed.
-        flags.switch("keep-git-dir")?;
         let copy = Copy {
             add: true,
             checksum: flags.value("checksum")?.filter(|checksum| !checksum.is_empty()),
+            keep_git_dir: flags.switch("keep-git-dir")?,
             unpack: flags.switch("unpack")?,
             ..copy
         };

@@ -3,7 +3,7 @@ use std::io::Write;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{import, load, pull, rmi, tag};
+use super::{build_image, import, load, pull, rmi, tag};
 use crate::base::units::format_bytes;
 use crate::cli::show::list::{self, Format, JsonList};
 use crate::cli::show::table::Table;
@@ -20,6 +20,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
+    Build(Box<build_image::Args>),
     #[command(visible_alias = "list")]
     Ls(List),
     Pull(pull::Args),
@@ -61,6 +62,7 @@ struct Inspect {
 /// Does what the second word says.
 pub fn run(context: &Context, args: &Args) -> Outcome {
     match &args.verb {
+        Verb::Build(args) => build_image::run(context, args),
         Verb::Ls(args) => list(context, args),
         Verb::Pull(args) => pull::pull_images(context, args),
         Verb::Load(args) => load::run(context, args),

@@ -2,6 +2,8 @@
 
 pub(super) mod attach;
 mod build;
+mod build_check;
+mod build_image;
 mod config;
 mod create;
 mod down;
@@ -81,7 +83,7 @@ Images:
 
 Whatever the folder is:
   container   Docker's verbs on containers
-  image       List, pull, load, import, tag and remove images
+  image       Build, list, pull, load, import, tag and remove images
   network     List, make and remove networks
   volume      List, make and remove volumes
   system      Prune

@@ -1,5 +1,6 @@
 //! Values of flags that are little languages of their own: ports, volumes, environment, limits.
 
+pub mod build;
 pub mod container;
 pub mod port;
 pub mod volume;

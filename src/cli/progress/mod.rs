@@ -6,6 +6,7 @@
 mod block;
 pub mod painter;
 mod plain;
+mod steps;
 
 use std::io::{self, Write};
 use std::sync::Mutex;
@@ -30,6 +31,24 @@ pub enum Mode {
     /// Nothing.
     #[value(alias = "none")]
     Quiet,
+}
+
+/// `build --progress`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum BuildProgress {
+    /// `tty` on a terminal, else `plain`.
+    #[default]
+    Auto,
+    /// Numbered lines.
+    Plain,
+    /// A live block.
+    Tty,
+    /// Nothing.
+    #[value(alias = "none")]
+    Quiet,
+    /// BuildKit's own stream, a JSON object a line.
+    #[value(name = "rawjson")]
+    RawJson,
 }
 
 impl Mode {
@@ -57,6 +76,7 @@ enum Output {
     /// `None` once the block has ended.
     Live(Mutex<Option<painter::Painter>>),
     Plain(Mutex<plain::Plain>),
+    Steps(Mutex<steps::Steps>),
     Json {
         dry_run: bool,
     },
@@ -77,6 +97,12 @@ impl Reporter {
             Mode::Json => Output::Json { dry_run },
             Mode::Quiet => Output::Quiet,
         };
+        Self { output, parts_left_out: Cell::new(false), warnings: Mutex::default(), colour }
+    }
+
+    /// Begins to report one image's build in numbered lines, or BuildKit's raw JSON.
+    pub fn of_steps(raw: bool, colour: bool) -> Self {
+        let output = Output::Steps(Mutex::new(steps::Steps::new(raw)));
         Self { output, parts_left_out: Cell::new(false), warnings: Mutex::default(), colour }
     }
 
@@ -148,6 +174,11 @@ impl Progress for Reporter {
             Output::Plain(plain) => {
                 if let Ok(mut plain) = plain.lock() {
                     write_stderr(&plain.lines(&event, jiff::Timestamp::now()));
+                }
+            }
+            Output::Steps(steps) => {
+                if let Ok(mut steps) = steps.lock() {
+                    write_stderr(&steps.lines(&event, jiff::Timestamp::now()));
                 }
             }
             Output::Json { dry_run } => write_stderr(&json_line(&event, *dry_run)),

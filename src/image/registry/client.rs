@@ -445,7 +445,7 @@ fn range_start(response: &Response) -> Option<u64> {
 }
 
 /// Chooses the one implementation of cryptography that is compiled in.
-fn install_tls() {
+pub(in crate::image) fn install_tls() {
     // It fails only when it is installed already.
     drop(rustls::crypto::ring::default_provider().install_default());
 }

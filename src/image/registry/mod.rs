@@ -16,5 +16,5 @@ mod auth;
 mod client;
 mod config;
 
-pub(super) use client::{Client, Timing};
+pub(super) use client::{Client, Timing, install_tls};
 pub(super) use config::Config;
