@@ -83,13 +83,7 @@ impl Export {
         Ok(())
     }
 
-    fn file(
-        &mut self,
-        from: BorrowedFd<'_>,
-        to: BorrowedFd<'_>,
-        name: &Path,
-        meta: &Meta,
-    ) -> rustix::io::Result<()> {
+    fn file(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &Path, meta: &Meta) -> rustix::io::Result<()> {
         let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let source = rustix::fs::openat(from, name, read, Mode::empty())?;
         remove(to, name)?;

@@ -79,12 +79,7 @@ pub fn fetch(
     if let Some(expected) = checksum.filter(|expected| **expected != digest) {
         return Err(FetchError::Checksum { expected: expected.clone(), actual: digest });
     }
-    Ok(Fetched {
-        name: name_of(url),
-        digest,
-        modified_seconds: downloaded.modified_seconds.unwrap_or(0),
-        file,
-    })
+    Ok(Fetched { name: name_of(url), digest, modified_seconds: downloaded.modified_seconds.unwrap_or(0), file })
 }
 
 /// The name that the file of a URL gets: the last component of its path.

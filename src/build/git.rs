@@ -324,8 +324,20 @@ fn credential_helpers() -> Vec<OsString> {
 /// Variables that git and what it starts may see: where to find things, how to reach servers, how to log in.
 fn is_passed_on(name: &OsStr) -> bool {
     const NAMES: [&str; 14] = [
-        "PATH", "HOME", "USER", "LOGNAME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK", "SSH_AGENT_PID",
-        "GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_ASKPASS", "TMPDIR",
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "XDG_CONFIG_HOME",
+        "XDG_RUNTIME_DIR",
+        "SSH_AUTH_SOCK",
+        "SSH_AGENT_PID",
+        "GIT_SSH_COMMAND",
+        "GIT_SSL_CAINFO",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "GIT_ASKPASS",
+        "TMPDIR",
     ];
     let Some(name) = name.to_str() else { return false };
     NAMES.contains(&name) || super::interpret::PROXY_ARGS.contains(&name)

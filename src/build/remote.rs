@@ -18,7 +18,6 @@ use super::tree::Tree;
 use crate::base::fs;
 use crate::store::Store;
 
-
 /// A context that was fetched.
 #[derive(Debug)]
 pub struct RemoteContext {
@@ -101,8 +100,7 @@ fn unpacked(
     let copy = content.try_clone().map_err(|error| fail(error.to_string()))?;
     let below = Tree::folder(empty.path())?;
     let mut target = Target::new(root.path(), &below)?;
-    let is_archive =
-        unpack_if_archive(&mut target, copy, Path::new(""), None).map_err(|error| fail(told(&error)))?;
+    let is_archive = unpack_if_archive(&mut target, copy, Path::new(""), None).map_err(|error| fail(told(&error)))?;
     target.finish()?;
     let folder = root.path().to_owned();
     if is_archive {

@@ -34,7 +34,12 @@ pub struct Downloaded {
 /// Writes the file at `url` to `output`; `headers` are sent to its host. At most `limit_bytes`.
 ///
 /// Errors: `Unreachable`, `Refused` with the server's status, `Stalled`, `Broken`, `BadAnswer`.
-pub fn download(url: &str, headers: &[(String, String)], limit_bytes: u64, output: &mut (dyn Write + Send)) -> Result<Downloaded> {
+pub fn download(
+    url: &str,
+    headers: &[(String, String)],
+    limit_bytes: u64,
+    output: &mut (dyn Write + Send),
+) -> Result<Downloaded> {
     let url = Url::parse(url).map_err(|_| Error::Unsupported { what: format!("`{url}` is not a URL") })?;
     let headers: Vec<(HeaderName, HeaderValue)> = headers
         .iter()

@@ -41,8 +41,11 @@ pub struct Saved<'a> {
 ///
 /// Returns the digest of what the index names first: the manifest, or the index of platforms.
 pub fn save(store: &Store, images: &[Saved<'_>], is_index: bool, output: &mut dyn Write) -> Result<Digest> {
-    let mut archive =
-        Archive { store, tar: tar::Builder::new(std::io::BufWriter::with_capacity(1 << 18, output)), done: BTreeSet::new() };
+    let mut archive = Archive {
+        store,
+        tar: tar::Builder::new(std::io::BufWriter::with_capacity(1 << 18, output)),
+        done: BTreeSet::new(),
+    };
     let mut manifests = Vec::new();
     let mut docker = Vec::new();
     for saved in images {
@@ -104,8 +107,9 @@ impl<W: Write> Archive<'_, W> {
         // The very bytes that the id is the digest of, where the store has them.
         let content = match self.store.blobs().exists(&image.id) {
             true => self.store.blobs().read(&image.id, 64 << 20)?,
-            false => serde_json::to_vec(&image.config)
-                .map_err(|source| Error::Document { what: "config".into(), source })?,
+            false => {
+                serde_json::to_vec(&image.config).map_err(|source| Error::Document { what: "config".into(), source })?
+            }
         };
         let size = content.len();
         self.blob(&image.id, size as u64, &mut content.as_slice())?;

@@ -165,7 +165,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         return super::build_check::run(context, &request);
     }
     let platforms: Vec<Option<String>> = match args.platform.as_slice() {
-        [] => std::env::var("DOCKER_DEFAULT_PLATFORM").ok().filter(|text| !text.is_empty()).map_or(vec![None], |text| vec![Some(text)]),
+        [] => std::env::var("DOCKER_DEFAULT_PLATFORM")
+            .ok()
+            .filter(|text| !text.is_empty())
+            .map_or(vec![None], |text| vec![Some(text)]),
         platforms => platforms.iter().cloned().map(Some).collect(),
     };
     let reporter = reporter(context, args);
@@ -196,15 +199,13 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
 
 impl Output {
     fn is_stdout(&self) -> bool {
-        matches!(
-            self,
-            Self::Tar(Destination::Stdout) | Self::Archive { destination: Destination::Stdout, .. }
-        )
+        matches!(self, Self::Tar(Destination::Stdout) | Self::Archive { destination: Destination::Stdout, .. })
     }
 }
 
 fn reporter(context: &Context, args: &Args) -> Reporter {
-    let variable = || std::env::var("BUILDKIT_PROGRESS").ok().and_then(|text| clap::ValueEnum::from_str(&text, true).ok());
+    let variable =
+        || std::env::var("BUILDKIT_PROGRESS").ok().and_then(|text| clap::ValueEnum::from_str(&text, true).ok());
     let wanted = args.progress.or_else(variable).unwrap_or_default();
     context.build_reporter(if args.quiet { BuildProgress::Quiet } else { wanted })
 }
@@ -234,7 +235,9 @@ fn request(args: &Args, store: &Store) -> Result<(BuildRequest, Option<RemoteCon
     let mut remote = None;
     if args.context == "-" {
         if file_is_stdin {
-            return Err(Mistake::usage("invalid argument: can't use stdin for both build context and dockerfile").into());
+            return Err(
+                Mistake::usage("invalid argument: can't use stdin for both build context and dockerfile").into()
+            );
         }
         remote = Some(build::read_context(store, &mut std::io::stdin().lock())?);
     } else if build::is_remote(&args.context) && !Path::new(&args.context).is_dir() {
@@ -280,11 +283,13 @@ fn request(args: &Args, store: &Store) -> Result<(BuildRequest, Option<RemoteCon
         other => return Err(Mistake::value("--network", other, "it is default, none or host").into()),
     };
     let size = |text: &String| {
-        crate::base::units::parse_bytes(text).map_err(|_| Mistake::value("--shm-size", text, "it takes a size such as 64m"))
+        crate::base::units::parse_bytes(text)
+            .map_err(|_| Mistake::value("--shm-size", text, "it takes a size such as 64m"))
     };
     request.shm_size_bytes = args.shm_size.as_ref().map(size).transpose()?;
     request.ulimits = args.ulimit.iter().map(|text| ulimit(text)).collect::<Result<_, _>>()?;
-    request.additional_contexts = args.build_context.iter().map(|text| named_context(text)).collect::<Result<_, _>>()?;
+    request.additional_contexts =
+        args.build_context.iter().map(|text| named_context(text)).collect::<Result<_, _>>()?;
     request.ssh = args.ssh.iter().map(|text| ssh(text)).collect::<Result<_, _>>()?;
     for entitlement in &args.allow {
         match entitlement.as_str() {
@@ -350,7 +355,9 @@ fn export(store: &Store, output: &Output, images: &[Image], request: &BuildReque
         }
         Output::Archive { destination, docker, folder } => {
             if *docker && images.len() > 1 {
-                return Err(Mistake::usage("docker exporter does not support exporting manifest lists, use type=oci").into());
+                return Err(
+                    Mistake::usage("docker exporter does not support exporting manifest lists, use type=oci").into()
+                );
             }
             let saved: Vec<Saved<'_>> = images
                 .iter()
@@ -411,10 +418,7 @@ fn write_to(
 }
 
 /// Writes an image layout as a folder: what `tar=false` asks for.
-fn unpack_layout(
-    folder: &Path,
-    write: &mut dyn FnMut(&mut dyn Write) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+fn unpack_layout(folder: &Path, write: &mut dyn FnMut(&mut dyn Write) -> Result<(), Failure>) -> Result<(), Failure> {
     fs::create_dir_all(folder)?;
     let archive = folder.join(".layout.tar");
     let result = write_to(&Destination::File(archive.clone()), write);

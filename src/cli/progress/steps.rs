@@ -38,7 +38,8 @@ impl Steps {
         }
         let is_new = !self.known.contains_key(&event.resource);
         let count = self.known.len();
-        let step = self.known.entry(event.resource.clone()).or_insert(Step { number: count + 1, since: now, ended: false });
+        let step =
+            self.known.entry(event.resource.clone()).or_insert(Step { number: count + 1, since: now, ended: false });
         if self.raw {
             return raw_line(event, step, now, is_new);
         }
@@ -54,7 +55,10 @@ impl Steps {
         let seconds = now.duration_since(step.since).as_secs_f64();
         match event.status {
             EventStatus::Output => {
-                event.text.lines().for_each(|line| text.push_str(&format!("#{number} {seconds:.3} {}\n", visible(line))));
+                event
+                    .text
+                    .lines()
+                    .for_each(|line| text.push_str(&format!("#{number} {seconds:.3} {}\n", visible(line))));
             }
             EventStatus::Working if event.text.is_empty() || event.parent.is_none() => {}
             EventStatus::Working => text.push_str(&format!("#{number} {}\n", visible(&event.text))),
@@ -97,7 +101,8 @@ mod tests {
     use super::*;
 
     fn events() -> Vec<Event> {
-        let step = |name: &str, status, text: &str| Event { parent: Some("x".into()), ..Event::new(name, status, text) };
+        let step =
+            |name: &str, status, text: &str| Event { parent: Some("x".into()), ..Event::new(name, status, text) };
         vec![
             step("[1/2] RUN a", EventStatus::Working, ""),
             step("[1/2] RUN a", EventStatus::Output, "hello\x1b[0m"),
