@@ -22,7 +22,7 @@ demo: tools build
 	$(SUDO) scripts/demo target/release/wharf
 
 test: tools check
-	@scripts/packages busybox-static curl docker-registry iproute2 mmdebstrap debian-archive-keyring ca-certificates
+	@scripts/packages busybox-static curl docker-registry iproute2 nftables iptables mmdebstrap debian-archive-keyring ca-certificates
 	$(if $(SUDO),$(RUNNER)="$(SUDO)") $(CARGO) test --lib --bins --tests
 	$(if $(SUDO),$(RUNNER)="$(SUDO)") $(CARGO) test --doc
 

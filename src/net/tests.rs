@@ -285,6 +285,30 @@ fn a_foreign_forward_chain_that_drops_is_survived() {
 }
 
 #[test]
+fn the_old_iptables_is_survived_and_its_rules_added_once() {
+    on_a_host(|test| {
+        for program in ["iptables-legacy", "ip6tables-legacy"] {
+            sh(&format!("{program} -w 5 -P FORWARD DROP; {program} -w 5 -A FORWARD -i wh-zzz -j DROP"));
+        }
+        let front = test.plain_network("front");
+        let (one, two) = (test.container("one", &[&front]), test.container("two", &[&front]));
+        assert_eq!(served(test, &two, Some(&one.netns), two.ipv4(), 80, 80), one.ipv4().to_string());
+        let thread = serve(test, &test.world, 9000);
+        assert_eq!(ask(test, Some(&one.netns), address(WORLD), 9000).unwrap(), HOST);
+        thread.join().unwrap();
+        let publication = port::publish(&test.host, &[binding(None, Some(8080), 80)], &two.endpoints).unwrap();
+        assert_eq!(served(test, &two, Some(&test.world), address(HOST), 8080, 80), WORLD);
+        drop(publication);
+        test.ensure();
+        for program in ["iptables-legacy", "ip6tables-legacy"] {
+            let rules = sh(&format!("{program} -w 5 -S FORWARD"));
+            let expected = "-P FORWARD DROP\n-A FORWARD -i wh-+ -j ACCEPT\n-A FORWARD -o wh-+ -j ACCEPT\n-A FORWARD -i wh-zzz -j DROP\n";
+            assert_eq!(rules, expected);
+        }
+    });
+}
+
+#[test]
 fn a_lost_table_is_built_again_from_the_store() {
     on_a_host(|test| {
         let front = test.plain_network("front");

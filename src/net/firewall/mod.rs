@@ -11,6 +11,7 @@
 
 pub(super) mod elements;
 mod foreign;
+mod legacy;
 mod rules;
 
 use std::io;
@@ -62,7 +63,8 @@ pub fn ensure(host: &Host, contents: impl FnOnce() -> Contents) -> Result<()> {
         }
     }
     forward_packets()?;
-    foreign::make_room(host)
+    foreign::make_room(host)?;
+    legacy::make_room()
 }
 
 /// Removes the table of this root.
