@@ -186,7 +186,10 @@ impl<R: Read> TarReader<R> {
                 .or_else(|| header.link_name_bytes().map(|link| link.into_owned()))
                 .unwrap_or_default(),
             kind,
-            mode: header.mode().map_err(|_| damaged("an entry's mode is not a number"))? & 0o7777,
+            mode: match header.mode() {
+                _ if is_blank(&fields.mode) => 0,
+                mode => mode.map_err(|_| damaged("an entry's mode is not a number"))? & 0o7777,
+            },
             uid,
             gid,
             mtime,

@@ -269,12 +269,12 @@ fn attributes_owners_times_and_kinds_are_kept() {
 
 /// The archives of GNU tar, which writes formats that nothing else here does.
 #[test]
-fn a_blank_owner_is_root_and_a_wrong_one_is_refused() {
-    let with_owner = |owner: &[u8; 8]| {
+fn blank_numbers_are_0_and_wrong_ones_are_refused() {
+    let with_numbers = |owner: &[u8; 8], mode: &[u8; 8]| {
         let mut header = tar::Header::new_old();
         header.set_entry_type(tar::EntryType::Regular);
         header.as_old_mut().name[..4].copy_from_slice(b"file");
-        header.set_mode(0o644);
+        header.as_old_mut().mode = *mode;
         header.set_size(0);
         header.as_old_mut().uid = *owner;
         header.as_old_mut().gid = *owner;
@@ -283,12 +283,14 @@ fn a_blank_owner_is_root_and_a_wrong_one_is_refused() {
         archive.unpacked()
     };
     for blank in [b"       \0", b"\0\0\0\0\0\0\0\0"] {
-        let (_folder, root, result) = with_owner(blank);
+        let (_folder, root, result) = with_numbers(blank, blank);
         result.unwrap();
         let file = std::fs::metadata(root.join("file")).unwrap();
-        assert_eq!((file.uid(), file.gid()), (0, 0));
+        assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777), (0, 0, 0));
     }
-    assert!(matches!(with_owner(b"people\0\0").2, Err(Error::DamagedArchive { .. })));
+    for (owner, mode) in [(b"people\0\0", b"0000644\0"), (b"0000000\0", b"rw-r--r-")] {
+        assert!(matches!(with_numbers(owner, mode).2, Err(Error::DamagedArchive { .. })));
+    }
 }
 
 #[test]
