@@ -55,6 +55,12 @@ fn explain(error: &clap::Error, program: &str, verb: Option<&str>) -> Mistake {
         }
         ErrorKind::InvalidSubcommand => {
             let verb = text_of(ContextKind::InvalidSubcommand);
+            // `imagem` is `image` with a letter too many before it is anything else.
+            let beginning = context(error, ContextKind::SuggestedSubcommand)
+                .into_iter()
+                .find(|other| verb.starts_with(other.as_str()))
+                .map(|other| format!("did you mean `{other}`?"));
+            let suggestion = beginning.or(suggestion);
             (
                 format!("there is no `{program} {verb}`"),
                 suggestion.or_else(|| Some(format!("`{program} --help` lists the verbs"))),

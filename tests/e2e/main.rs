@@ -5,6 +5,7 @@
 //! `flask_redis`, the package index of Python.
 
 mod attached;
+mod docker;
 mod faults;
 mod flask_redis;
 mod mistakes;

@@ -14,8 +14,10 @@ use crate::engine::one_off::OneOff;
 use crate::engine::request::Request;
 use crate::engine::up::Up;
 use crate::graph::converge::Wish;
+use crate::model::container::{Mount, MountSource};
 use crate::model::image::Image;
 use crate::model::project::{Project, Service};
+use crate::model::reference::Reference;
 use crate::supervise::{AttachMode, StartOptions};
 
 /// Run a one-off container of a service, or a container of an image
@@ -119,7 +121,7 @@ pub fn create(context: &Context, args: &Create) -> Outcome {
         ..Args::default()
     };
     let (engine, request, image) = request_of_image(context, &args)?;
-    let id = engine.create(request, &image)?;
+    let id = make(&args, &engine, request, &image)?;
     let mut out = context.output();
     writeln!(out, "{id}")?;
     out.flush()?;
@@ -246,6 +248,11 @@ fn request_of_image(context: &Context, args: &Args) -> Result<(Engine, Request, 
     let image = match is_here {
         true => engine.image(&args.target, PullPolicy::Never, None, &crate::model::event::Silent)?,
         false => {
+            if context.docker && !args.quiet && policy == PullPolicy::Missing {
+                let name =
+                    args.target.parse::<Reference>().map_or_else(|_| args.target.clone(), |name| name.familiar());
+                context.say(&format!("Unable to find image '{name}' locally"));
+            }
             let reporter = context.reporter_unless(args.quiet, "Pulling");
             let platform = args.container.platform.as_deref();
             context.perform_transfer(reporter, None, |execution| {
@@ -266,6 +273,34 @@ fn request_of_image(context: &Context, args: &Args) -> Result<(Engine, Request, 
     Ok((engine, request, image))
 }
 
+/// The volumes and folders of another container that `mounts` do not hide: `NAME`, `NAME:ro`.
+fn mounts_of(engine: &Engine, text: &str, mounts: &[Mount]) -> Result<Vec<Mount>, Failure> {
+    let (name, mode) = text.split_once(':').unwrap_or((text, ""));
+    if !matches!(mode, "" | "ro" | "rw" | "z" | "Z") {
+        return Err(Mistake::value("--volumes-from", text, "it takes CONTAINER[:ro|rw]").into());
+    }
+    let spec = engine.store().containers().spec(&engine.store().containers().find(name)?)?;
+    let others = spec.mounts.into_iter().filter(|mount| {
+        !matches!(mount.source, MountSource::Tmpfs { .. }) && !mounts.iter().any(|own| own.target == mount.target)
+    });
+    Ok(others.map(|mount| Mount { read_only: mount.read_only || mode == "ro", ..mount }).collect())
+}
+
+/// Makes the container; its id goes to `--cidfile`, which must not be there yet.
+fn make(args: &Args, engine: &Engine, request: Request, image: &Image) -> Result<ContainerId, Failure> {
+    let Some(path) = &args.container.more.cidfile else { return Ok(engine.create(request, image)?) };
+    let fails = |operation, source| Failure::from(crate::base::fs::Error { operation, path: path.clone(), source });
+    let mut file = std::fs::File::create_new(path).map_err(|source| fails("create", source))?;
+    let made = engine.create(request, image).map_err(Failure::from).and_then(|id| {
+        file.write_all(id.as_str().as_bytes()).map_err(|source| fails("write", source))?;
+        Ok(id)
+    });
+    if made.is_err() {
+        drop(std::fs::remove_file(path));
+    }
+    made
+}
+
 /// What the flags say above the service or the image.
 fn finish_request(args: &Args, engine: &Engine, request: &mut Request) -> Result<(), Failure> {
     let folder =
@@ -274,6 +309,12 @@ fn finish_request(args: &Args, engine: &Engine, request: &mut Request) -> Result
     args.container.apply(request, &folder, find)?;
     if let Some(network) = args.container.network.as_deref() {
         request.network = Some(engine.network_mode_by_name(Some(network), &args.container.network_alias)?);
+    }
+    if let Some(network) = &mut request.network {
+        args.container.more.apply_addresses(network)?;
+    }
+    for from in &args.container.more.volumes_from {
+        request.mounts.extend(mounts_of(engine, from, &request.mounts)?);
     }
     if !args.command.is_empty() {
         request.command = Some(args.command.clone());
@@ -288,7 +329,7 @@ fn start(context: &Context, args: &Args, engine: &Engine, request: Request, imag
     if terminal && stdin && !std::io::stdin().is_terminal() {
         return Err(Mistake::NoTerminal.into());
     }
-    let id = engine.create(request, image)?;
+    let id = make(args, engine, request, image)?;
     let attach = if args.detach { AttachMode::None } else { AttachMode::Blocking };
     let size = if terminal { window_size(std::io::stdout()) } else { None };
     let blocked = if args.detach { None } else { Some(Signals::block(&FORWARDED)?) };

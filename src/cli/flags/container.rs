@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::more::MoreFlags;
 use super::{port, volume};
 use crate::base::units::{parse_bytes, parse_duration};
 use crate::cli::{Failure, Mistake};
@@ -153,6 +154,9 @@ pub struct ContainerFlags {
     /// `os/arch` of the image
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<String>,
+    /// What few people need.
+    #[command(flatten)]
+    pub more: MoreFlags,
 }
 
 impl ContainerFlags {
@@ -168,7 +172,8 @@ impl ContainerFlags {
         self.apply_network(request)?;
         self.apply_security(request, &find)?;
         self.apply_limits(request)?;
-        self.apply_life(request)
+        self.apply_life(request)?;
+        self.more.apply(request)
     }
 
     fn apply_process(&self, request: &mut Request) -> Result<(), Failure> {
@@ -316,6 +321,8 @@ impl ContainerFlags {
         replace(&mut health.interval_ms, &milliseconds("--health-interval", &self.health_interval)?);
         replace(&mut health.timeout_ms, &milliseconds("--health-timeout", &self.health_timeout)?);
         replace(&mut health.start_period_ms, &milliseconds("--health-start-period", &self.health_start_period)?);
+        let start_interval = milliseconds("--health-start-interval", &self.more.health_start_interval)?;
+        replace(&mut health.start_interval_ms, &start_interval);
         replace(&mut health.retries, &self.health_retries);
         Ok(())
     }
@@ -345,13 +352,13 @@ impl ContainerFlags {
     }
 }
 
-fn replace<T: Clone>(slot: &mut Option<T>, value: &Option<T>) {
+pub(super) fn replace<T: Clone>(slot: &mut Option<T>, value: &Option<T>) {
     if value.is_some() {
         slot.clone_from(value);
     }
 }
 
-fn bytes(flag: &'static str, text: &str) -> Result<u64, Mistake> {
+pub(super) fn bytes(flag: &'static str, text: &str) -> Result<u64, Mistake> {
     parse_bytes(text).map_err(|_| Mistake::value(flag, text, "it takes a size, such as 64m"))
 }
 

@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod container;
+pub mod more;
 pub mod port;
 pub mod volume;
 

@@ -1,0 +1,209 @@
+//! Flags of `docker run` that few people type, and those that mean nothing here.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::container::{bytes, replace};
+use crate::base::units::parse_bytes;
+use crate::cli::{Failure, Mistake};
+use crate::engine::request::Request;
+use crate::model::container::{NamespaceMode, NetworkMode};
+
+/// Flags that refine what a container is and may do.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "More")]
+pub struct MoreFlags {
+    /// File of labels
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
+    /// Domain name inside
+    #[arg(long, value_name = "NAME")]
+    domainname: Option<String>,
+    /// IPv4 address in the network
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<String>,
+    /// IPv6 address in the network
+    #[arg(long, value_name = "ADDRESS")]
+    ip6: Option<String>,
+    /// Hardware address
+    #[arg(long, value_name = "ADDRESS")]
+    mac_address: Option<String>,
+    /// Search domain
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+    /// Option of resolv.conf
+    #[arg(long, value_name = "OPTION", visible_alias = "dns-opt")]
+    dns_option: Vec<String>,
+    /// Volumes of another container
+    #[arg(long, value_name = "CONTAINER[:ro|rw]")]
+    pub volumes_from: Vec<String>,
+    /// File that gets the container's id
+    #[arg(long, value_name = "FILE")]
+    pub cidfile: Option<PathBuf>,
+    /// Memory with swap, -1 for no limit
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    memory_swap: Option<String>,
+    /// Memory that it shrinks to when there is little
+    #[arg(long, value_name = "SIZE")]
+    memory_reservation: Option<String>,
+    /// How readily memory is swapped, 0 to 100
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
+    memory_swappiness: Option<i64>,
+    /// Do not kill when memory runs out
+    #[arg(long)]
+    oom_kill_disable: bool,
+    /// How likely it is killed when the host's memory runs out, -1000 to 1000
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    oom_score_adj: Option<i32>,
+    /// Share of the CPU beside others (1024 is one)
+    #[arg(short, long, value_name = "NUMBER")]
+    cpu_shares: Option<u64>,
+    /// CPU time in a period, in microseconds
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    cpu_quota: Option<i64>,
+    /// That period
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_period: Option<u64>,
+    /// CPUs to run on: 0-3,5
+    #[arg(long, value_name = "LIST")]
+    cpuset_cpus: Option<String>,
+    /// Memory nodes
+    #[arg(long, value_name = "LIST")]
+    cpuset_mems: Option<String>,
+    /// Rule for devices: c 42:* rmw
+    #[arg(long, value_name = "RULE")]
+    device_cgroup_rule: Vec<String>,
+    /// Control group namespace: host or private
+    #[arg(long, value_name = "MODE")]
+    cgroupns: Option<String>,
+    /// User namespace: host
+    #[arg(long, value_name = "MODE")]
+    userns: Option<String>,
+    /// Time between health checks in the start period
+    #[arg(long, value_name = "DURATION")]
+    pub health_start_interval: Option<String>,
+    /// Other container to find by name
+    #[arg(long, value_name = "CONTAINER[:ALIAS]", hide = true)]
+    link: Vec<String>,
+    #[arg(long, hide = true)]
+    runtime: Option<String>,
+    #[arg(long, hide = true)]
+    disable_content_trust: bool,
+    #[arg(long, hide = true)]
+    volume_driver: Option<String>,
+    #[arg(short, long = "attach", hide = true)]
+    attach: Vec<String>,
+    #[arg(long, hide = true)]
+    gpus: Option<String>,
+}
+
+impl MoreFlags {
+    /// Lays the flags over `request`.
+    pub fn apply(&self, request: &mut Request) -> Result<(), Failure> {
+        for file in &self.label_file {
+            let set = super::environment_file(file)?.into_iter();
+            request.labels.extend(set.map(|(key, value)| (key, value.unwrap_or_default())));
+        }
+        replace(&mut request.domainname, &self.domainname);
+        request.dns_search.extend(self.dns_search.iter().cloned());
+        request.dns_options.extend(self.dns_option.iter().cloned());
+        self.apply_limits(request)?;
+        let security = &mut request.security;
+        security.device_cgroup_rules.extend(self.device_cgroup_rule.iter().cloned());
+        match self.cgroupns.as_deref() {
+            None => {}
+            Some("host") => security.cgroup = NamespaceMode::Host,
+            Some("private") => security.cgroup = NamespaceMode::Private,
+            Some(other) => return Err(Mistake::value("--cgroupns", other, "it takes host or private").into()),
+        }
+        match self.userns.as_deref() {
+            None | Some("" | "host") => {}
+            Some(other) => {
+                return Err(Mistake::value("--userns", other, "only the host's user namespace is supported").into());
+            }
+        }
+        match self.runtime.as_deref() {
+            None | Some("wharf" | "runc" | "io.containerd.runc.v2" | "crun") => {}
+            Some(other) => return Err(Mistake::value("--runtime", other, "wharf has its own runtime only").into()),
+        }
+        if let Some(gpus) = &self.gpus {
+            return Err(Mistake::value("--gpus", gpus, "give the devices by --device /dev/...").into());
+        }
+        if let Some(link) = self.link.first() {
+            let reason = "containers of one network find each other by name: use --network";
+            return Err(Mistake::value("--link", link, reason).into());
+        }
+        Ok(())
+    }
+
+    fn apply_limits(&self, request: &mut Request) -> Result<(), Failure> {
+        let resources = &mut request.resources;
+        if let Some(text) = &self.memory_swap {
+            let size = if text == "-1" {
+                Ok(-1)
+            } else {
+                parse_bytes(text).map(|size| i64::try_from(size).unwrap_or(i64::MAX))
+            };
+            let size =
+                size.map_err(|_| Mistake::value("--memory-swap", text, "it takes a size, such as 64m, or -1"))?;
+            if size > 0 && resources.memory_bytes.is_none_or(|memory| size.unsigned_abs() < memory) {
+                let reason = "it counts memory and swap together: give --memory as well, not more than it";
+                return Err(Mistake::value("--memory-swap", text, reason).into());
+            }
+            resources.memory_swap_bytes = Some(size);
+        }
+        if let Some(text) = &self.memory_reservation {
+            resources.memory_reservation_bytes = Some(bytes("--memory-reservation", text)?);
+        }
+        match self.memory_swappiness {
+            None | Some(-1) => {}
+            Some(percent @ 0..=100) => resources.memory_swappiness = Some(percent.unsigned_abs()),
+            Some(other) => {
+                return Err(Mistake::value("--memory-swappiness", &other.to_string(), "it takes 0 to 100").into());
+            }
+        }
+        match self.oom_score_adj {
+            Some(score) if !(-1000..=1000).contains(&score) => {
+                return Err(Mistake::value("--oom-score-adj", &score.to_string(), "it takes -1000 to 1000").into());
+            }
+            _ => replace(&mut resources.oom_score_adj, &self.oom_score_adj),
+        }
+        resources.oom_kill_disable |= self.oom_kill_disable;
+        replace(&mut resources.cpu_shares, &self.cpu_shares);
+        replace(&mut resources.cpu_quota_us, &self.cpu_quota);
+        replace(&mut resources.cpu_period_us, &self.cpu_period);
+        replace(&mut resources.cpuset_cpus, &self.cpuset_cpus);
+        replace(&mut resources.cpuset_mems, &self.cpuset_mems);
+        Ok(())
+    }
+
+    /// Addresses in the container's only network.
+    pub fn apply_addresses(&self, network: &mut NetworkMode) -> Result<(), Failure> {
+        if self.ip.is_none() && self.ip6.is_none() && self.mac_address.is_none() {
+            return Ok(());
+        }
+        let NetworkMode::Networks { attachments } = network else {
+            return Err(Mistake::usage("--ip, --ip6 and --mac-address need a network of the container's own").into());
+        };
+        let [attachment] = attachments.as_mut_slice() else {
+            return Err(Mistake::usage("--ip, --ip6 and --mac-address need one network").into());
+        };
+        let parse = |flag, text: &String| -> Result<IpAddr, Mistake> {
+            text.parse().map_err(|_| Mistake::value(flag, text, "it takes an address"))
+        };
+        if let Some(text) = &self.ip {
+            match parse("--ip", text)? {
+                IpAddr::V4(address) => attachment.ipv4 = Some(address),
+                IpAddr::V6(_) => return Err(Mistake::value("--ip", text, "it takes an IPv4 address; see --ip6").into()),
+            }
+        }
+        if let Some(text) = &self.ip6 {
+            match parse("--ip6", text)? {
+                IpAddr::V6(address) => attachment.ipv6 = Some(address),
+                IpAddr::V4(_) => return Err(Mistake::value("--ip6", text, "it takes an IPv6 address; see --ip").into()),
+            }
+        }
+        replace(&mut attachment.mac, &self.mac_address);
+        Ok(())
+    }
+}

@@ -1,0 +1,143 @@
+//! Docker's grammar: what people type behind `docker`, and what they read.
+
+use crate::world::{World, eventually, free_port, get};
+
+fn docker(world: &World, line: &str) -> String {
+    let words: Vec<&str> = std::iter::once("docker").chain(line.split_whitespace()).collect();
+    world.ok(&words)
+}
+
+fn fails(world: &World, line: &str, code: i32) -> String {
+    let words: Vec<&str> = std::iter::once("docker").chain(line.split_whitespace()).collect();
+    world.wharf(&words).expect(code).stderr
+}
+
+#[test]
+fn a_container_lives_through_dockers_verbs() {
+    let world = World::new();
+    let id = docker(&world, "create --name one busybox true");
+    assert_eq!(id.len(), 64);
+    assert_eq!(docker(&world, "ps -q"), "");
+    assert_eq!(docker(&world, "ps -aq"), id[..12]);
+    docker(&world, "rm one");
+
+    docker(&world, "run -d --name one --restart no busybox sleep 1000");
+    assert_eq!(docker(&world, "ps --format {{.Names}}:{{.State}}"), "one:running");
+    assert_eq!(docker(&world, "pause one"), "one");
+    assert_eq!(docker(&world, "inspect -f {{.State.Status}} one"), "paused");
+    assert_eq!(docker(&world, "unpause one"), "one");
+    assert_eq!(docker(&world, "stop -t 1 one"), "one");
+    assert_eq!(docker(&world, "ps -a --filter status=exited --format {{.Names}}"), "one");
+    assert_eq!(docker(&world, "start one"), "one");
+    let first = docker(&world, "inspect --format {{.State.Pid}} one");
+    assert_eq!(docker(&world, "restart -t 0 one"), "one");
+    assert_ne!(docker(&world, "inspect --format {{.State.Pid}} one"), first);
+    assert_eq!(docker(&world, "rename one two"), "");
+    assert_eq!(docker(&world, "kill two"), "two");
+    assert_eq!(docker(&world, "wait two"), "137");
+    assert_eq!(docker(&world, "rm -f two no-such"), "two");
+    world.expect_no_trace();
+}
+
+#[test]
+fn what_cannot_be_done_does_not_keep_the_rest_from_being_done() {
+    let world = World::new();
+    docker(&world, "run -d --name one busybox sleep 1000");
+    let words = ["docker", "stop", "-t", "0", "no-such", "one"];
+    let answer = world.wharf(&words).expect(1);
+    assert_eq!(answer.stdout, "one\n");
+    assert!(answer.stderr.contains("no such container: no-such"), "{}", answer.stderr);
+    assert!(fails(&world, "rm no-such", 1).contains("no such container"));
+    assert!(fails(&world, "run --no-such-flag busybox", 125).contains("--no-such-flag"));
+    assert!(fails(&world, "ps --no-such-flag", 125).contains("--no-such-flag"));
+    assert!(fails(&world, "imagem build", 1).contains("did you mean `image`?"));
+    assert!(fails(&world, "inspect nothing", 1).contains("no such object: nothing"));
+    let running = fails(&world, "run --name one busybox", 125);
+    assert!(running.contains("one"), "{running}");
+    docker(&world, "start one");
+    assert!(fails(&world, "rm one", 1).contains("is running"));
+    docker(&world, "rm -f one");
+    world.expect_no_trace();
+}
+
+#[test]
+fn lists_are_filtered_and_formatted() {
+    let world = World::new();
+    let port = free_port();
+    docker(&world, &format!("run -d --name web -l tier=front -h here -p 127.0.0.1:{port}:80 busybox httpd -f -h /etc"));
+    docker(&world, "run --name job -l tier=back busybox true");
+    world.wharf(&["docker", "run", "--name", "bad", "busybox", "sh", "-c", "exit 7"]).expect(7);
+    let names = |filter: &str| docker(&world, &format!("ps -a --format {{{{.Names}}}} {filter}"));
+    assert_eq!(names("--filter label=tier=front"), "web");
+    assert_eq!(names("--filter name=^b --filter name=we"), "bad\nweb");
+    assert_eq!(names("--filter exited=7"), "bad");
+    assert_eq!(names(&format!("--filter publish={port}")), "web");
+    assert_eq!(names("--filter since=job"), "bad");
+    assert_eq!(names("--filter before=job"), "web");
+    assert_eq!(names("-l"), "bad");
+    assert_eq!(names("-n 2"), "bad\njob");
+    let table = world.ok(&["docker", "ps", "--format", "table {{.ID}}\t{{.Names}}\t{{.Ports}}"]);
+    assert!(table.starts_with("CONTAINER ID   NAMES     PORTS\n"), "{table}");
+    assert!(table.contains(&format!("127.0.0.1:{port}->80/tcp")), "{table}");
+    assert!(docker(&world, "ps -s").contains("(virtual "));
+    let body = eventually("httpd answers", || get(("127.0.0.1", port), "/hostname"));
+    assert_eq!(body.trim(), "here");
+    let line = "{{range .Mounts}}x{{else}}none{{end}} {{index .Config.Labels \"tier\"}} {{.HostConfig.NetworkMode}}";
+    assert_eq!(world.ok(&["docker", "inspect", "-f", line, "web"]), "none front bridge");
+    let json: serde_json::Value = serde_json::from_str(&docker(&world, "inspect web")).expect("JSON");
+    assert_eq!(json[0]["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"], port.to_string());
+    assert_eq!(docker(&world, "container prune -f").lines().count(), 5);
+    docker(&world, "rm -f web");
+    world.expect_no_trace();
+}
+
+#[test]
+fn limits_volumes_and_ids_of_run() {
+    let world = World::new();
+    let script = "cat /kept/x; cat /etc/resolv.conf";
+    world.ok(&["docker", "run", "--name", "data", "-v", "/kept", "busybox", "sh", "-c", "echo kept > /kept/x"]);
+    let seen = world.ok(&[
+        "docker",
+        "run",
+        "--rm",
+        "--volumes-from",
+        "data:ro",
+        "--domainname",
+        "example.test",
+        "--dns-search",
+        "search.test",
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert!(seen.starts_with("kept\n"), "{seen}");
+    assert!(seen.contains("search search.test"), "{seen}");
+    world.ok(&[
+        "docker",
+        "run",
+        "-d",
+        "--name",
+        "small",
+        "-m",
+        "32m",
+        "--memory-swap",
+        "32m",
+        "-c",
+        "512",
+        "--oom-score-adj",
+        "100",
+        "--cidfile",
+        "id",
+        "busybox",
+        "sleep",
+        "1000",
+    ]);
+    let id = std::fs::read_to_string(world.folder().join("id")).expect("the id was written");
+    assert_eq!(docker(&world, "inspect -f {{.Id}} small"), id);
+    assert_eq!(docker(&world, "inspect -f {{.HostConfig.Memory}}/{{.HostConfig.CpuShares}} small"), "33554432/512");
+    assert_eq!(docker(&world, "exec small cat /proc/1/oom_score_adj"), "100");
+    assert!(fails(&world, "run --cidfile id busybox", 125).contains("id"));
+    docker(&world, "rm -fv data small");
+    world.expect_no_trace();
+}
