@@ -27,7 +27,12 @@ pub(crate) fn parse(load: &mut Load, file: u32) -> Result<Vec<Node>, Error> {
             Err(error) => {
                 let mark = error.marker();
                 let span = Span { file, line: mark.line() as u32, column: mark.col() as u32 + 1, length: 1 };
-                return Err(builder.load.fail(span, format!("not valid YAML: {}", error.info())));
+                let message = match error.info() {
+                    // The parser's own limit on what stands in brackets, below which ours is.
+                    "recursion limit exceeded" => "nested too deep".to_owned(),
+                    info => format!("not valid YAML: {info}"),
+                };
+                return Err(builder.load.fail(span, message));
             }
         }
     }

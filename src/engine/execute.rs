@@ -290,13 +290,15 @@ impl Runner<'_> {
             if !required {
                 return Ok(Reached::Warned(format!("optional dependency failed: {}", what_happened(&error))));
             }
+            let found = what_happened(&error);
+            let said = if found == super::error::NO_HEALTH_CHECK { Vec::new() } else { self.engine.last_lines(&id) };
             return Err(Error::Dependency {
                 service: service.to_owned(),
                 condition: condition_words(condition),
-                found: what_happened(&error),
+                found,
                 waiting: wanted_by.iter().map(|name| dependents_path(project, name, service)).collect(),
                 container: name,
-                said: self.engine.last_lines(&id),
+                said,
             });
         }
         Ok(Reached::Done)

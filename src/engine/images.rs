@@ -167,7 +167,10 @@ impl Engine {
     pub fn pull(&self, reference: &Reference, platform: Option<&str>, progress: &dyn Progress) -> Result<Image> {
         // Whoever calls has decided that the registry is asked.
         let options = PullOptions { platform: platform.map(str::to_owned), policy: image::PullPolicy::Always };
-        Ok(image::pull(&self.store, reference, &options, progress)?)
+        image::pull(&self.store, reference, &options, progress).map_err(|error| {
+            progress.report(Event::new(&format!("Image {reference}"), EventStatus::Error, "Error"));
+            error.into()
+        })
     }
 
     /// The image that `name` stands for; pulled first where it is not here (or always, or never).

@@ -194,9 +194,10 @@ impl Engine {
         }
     }
 
-    /// The last lines of a container's log, made short; none where it cannot be read.
+    /// The last lines that a container wrote in its last run, made short; none where its log cannot be read.
     pub(super) fn last_lines(&self, id: &ContainerId) -> Vec<String> {
-        let options = ReadOptions { tail: Some(LOG_LINES), ..ReadOptions::default() };
+        let since = self.store.containers().state(id).ok().and_then(|state| state.started_at);
+        let options = ReadOptions { tail: Some(LOG_LINES), since, ..ReadOptions::default() };
         let mut text = Vec::new();
         if let Ok(mut reader) = log::read(&supervise::log_path(&self.store, id), options) {
             while let Ok(Some(piece)) = reader.next(|| true) {

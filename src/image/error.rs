@@ -118,13 +118,12 @@ pub enum Error {
         digest: Digest,
     },
     /// No connection to the registry, or to where it sends us.
-    #[error("cannot reach registry {registry}")]
+    #[error("cannot reach registry {registry}: {}", innermost(error))]
     Unreachable {
         /// The registry.
         registry: String,
-        /// What happened.
-        #[source]
-        source: reqwest::Error,
+        /// What happened. Not a source: between it and the kernel's word are the names of libraries only.
+        error: reqwest::Error,
     },
     /// The connection broke in the middle of an answer.
     #[error("the connection to registry {registry} broke")]
@@ -204,7 +203,7 @@ impl Error {
     pub(super) fn passes(&self) -> bool {
         match self {
             Self::Broken { .. } | Self::Stalled { .. } => true,
-            Self::Unreachable { source, .. } => !source.is_connect() && !source.is_builder(),
+            Self::Unreachable { error, .. } => !error.is_connect() && !error.is_builder(),
             Self::Refused { status, .. } => *status >= 500 || *status == 408,
             Self::RateLimited { retry_after_seconds, .. } => retry_after_seconds.is_none_or(|s| s <= PAUSE_SECONDS_MAX),
             _ => false,
@@ -239,8 +238,11 @@ impl Explain for Error {
             }
             Self::UnknownImage { .. } => Some("check the spelling of the image and its tag".into()),
             Self::NotHere { reference } => Some(format!("pull it (`wharf pull {reference}`) or build it")),
-            Self::Unreachable { registry, source } if is_about_certificates(source) => {
+            Self::Unreachable { registry, error } if is_about_certificates(error) => {
                 Some(format!("name the certificate to trust as `ca` of {registry} in /etc/wharf/registries.json"))
+            }
+            Self::Unreachable { error, .. } if is_about_names(error) => {
+                Some("check the name, and the network and its DNS".into())
             }
             Self::Unreachable { registry, .. } => Some(format!(
                 "check the network and the name; if it has no HTTPS, set `insecure` for {registry} in \
@@ -262,14 +264,26 @@ impl Explain for Error {
     }
 }
 
+/// The causes of an error, outermost first.
+fn causes<'e>(error: &'e dyn std::error::Error) -> impl Iterator<Item = &'e dyn std::error::Error> {
+    std::iter::successors(error.source(), |error| error.source())
+}
+
+/// What is behind an error of the HTTP library: the system's word.
+fn innermost(error: &reqwest::Error) -> String {
+    if is_about_names(error) && causes(error).any(|cause| cause.to_string().contains("no records found")) {
+        // The resolver's own words show its structures.
+        return "its name has no address".to_owned();
+    }
+    causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// Whether the name of the host could not be resolved.
+fn is_about_names(error: &dyn std::error::Error) -> bool {
+    causes(error).any(|cause| cause.to_string().contains("dns error"))
+}
+
 /// Whether a connection failed for lack of trust, which only the text of its causes tells.
 fn is_about_certificates(error: &dyn std::error::Error) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if error.to_string().contains("certificate") {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    causes(error).any(|cause| cause.to_string().contains("certificate"))
 }

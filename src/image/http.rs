@@ -98,7 +98,7 @@ fn client(url: &Url) -> Result<reqwest::Client> {
     }
     let unreachable = |source: reqwest::Error| Error::Unreachable {
         registry: url.host_str().unwrap_or_default().to_owned(),
-        source: source.without_url(),
+        error: source.without_url(),
     };
     builder.build().map_err(unreachable)
 }
@@ -117,7 +117,7 @@ impl Server {
             let response = match tokio::time::timeout(STALL, request.send()).await {
                 Ok(response) => response.map_err(|source| Error::Unreachable {
                     registry: self.host.clone(),
-                    source: source.without_url(),
+                    error: source.without_url(),
                 })?,
                 Err(_) => return Err(self.stalled()),
             };

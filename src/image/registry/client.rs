@@ -25,6 +25,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(20);
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 
+/// How long a registry may think before it begins to answer; Docker's patience, too.
+const ANSWER: Duration = Duration::from_secs(15);
+/// Attempts at a registry that takes the connection and says nothing.
+const SILENT_ATTEMPTS: u32 = 2;
+
 /// How patient the client is.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::image) struct Timing {
@@ -117,7 +122,7 @@ impl Client {
         install_tls();
         let http = builder.build().map_err(|source| Error::Unreachable {
             registry: reference.registry.clone(),
-            source: source.without_url(),
+            error: source.without_url(),
         })?;
         Ok(Self {
             http,
@@ -192,6 +197,7 @@ impl Client {
                 other => other,
             };
             match result {
+                Err(error @ Error::Stalled { .. }) if attempt >= SILENT_ATTEMPTS => return Err(error),
                 Err(error) if attempt < self.timing.attempts && error.passes() => {
                     self.pause(attempt, &error).await;
                     attempt += 1;
@@ -264,10 +270,11 @@ impl Client {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response> {
-        match tokio::time::timeout(self.timing.stall, request.send()).await {
+        let patience = self.timing.stall.min(ANSWER);
+        match tokio::time::timeout(patience, request.send()).await {
             Ok(result) => result
-                .map_err(|source| Error::Unreachable { registry: self.registry.clone(), source: source.without_url() }),
-            Err(_) => Err(self.stalled()),
+                .map_err(|source| Error::Unreachable { registry: self.registry.clone(), error: source.without_url() }),
+            Err(_) => Err(self.stalled(patience)),
         }
     }
 
@@ -384,7 +391,7 @@ impl Client {
         match tokio::time::timeout(self.timing.stall, response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
             Ok(Err(source)) => Err(Error::Broken { registry: self.registry.clone(), source: source.without_url() }),
-            Err(_) => Err(self.stalled()),
+            Err(_) => Err(self.stalled(self.timing.stall)),
         }
     }
 
@@ -396,8 +403,8 @@ impl Client {
         self.url(&format!("{}/blobs/{digest}", self.repository))
     }
 
-    fn stalled(&self) -> Error {
-        Error::Stalled { registry: self.registry.clone(), seconds: self.timing.stall.as_secs() }
+    fn stalled(&self, patience: Duration) -> Error {
+        Error::Stalled { registry: self.registry.clone(), seconds: patience.as_secs() }
     }
 
     fn unauthorized(&self, reason: &str) -> Error {
