@@ -59,7 +59,11 @@ fn bombs() -> Vec<Bomb> {
         bomb("aliases of aliases", laughs(), VALUES),
         bomb("an alias in its anchor", "services: &s\n  a: *s\n", "inside the value"),
         bomb("an alias in its anchor below !reset", "services: &s\n  a: !reset\n    b: *s\n", "inside the value"),
-        bomb("nested lists", format!("x-a: {}{}\n{SERVICE}", "[".repeat(100_000), "]".repeat(100_000)), "recursion"),
+        bomb(
+            "nested lists",
+            format!("x-a: {}{}\n{SERVICE}", "[".repeat(100_000), "]".repeat(100_000)),
+            "nested too deep",
+        ),
         bomb("nested mappings", format!("x-a: {}\n", "{a: ".repeat(100_000)), "levels deep"),
         bomb("nested dashes", format!("x-a:\n {}x\n", "- ".repeat(100_000)), "levels deep"),
         bomb("nested blocks", lines(2000, |n| format!("{}a:\n", " ".repeat(n))), "levels deep"),
