@@ -166,6 +166,10 @@ impl Runner<'_> {
                 let project = self.project()?;
                 if let Some(network) = project.networks.get(key) {
                     engine.create_project_network(project, key, network)?;
+                    // Once, and in the words of the host's packet filter: here the user can still do something.
+                    for obstacle in engine.network_obstacles() {
+                        self.execution.progress.warning("", &obstacle);
+                    }
                 }
             }
             Action::RemoveNetwork { id, .. } => engine.remove_network(id)?,

@@ -60,6 +60,11 @@ impl Engine {
         Ok(record)
     }
 
+    /// What of the host drops the packets of containers, in words; nothing where it cannot be asked.
+    pub fn network_obstacles(&self) -> Vec<String> {
+        net::firewall::obstacles(&net::Host::new(self.store.paths())).unwrap_or_default()
+    }
+
     /// Removes a network that no container uses. One that is gone already is fine.
     pub fn remove_network(&self, id: &NetworkId) -> Result<()> {
         let record = match self.store.networks().get(id) {

@@ -309,6 +309,46 @@ fn the_old_iptables_is_survived_and_its_rules_added_once() {
 }
 
 #[test]
+fn what_drops_packets_of_containers_is_named_until_it_lets_them_pass() {
+    on_a_host(|test| {
+        test.ensure();
+        assert_eq!(firewall::obstacles(&test.host).unwrap(), Vec::<String>::new());
+        sh(
+            "nft 'add table inet mine; add chain inet mine routed { type filter hook forward priority 0; policy drop; }'",
+        );
+        sh("nft 'add chain inet mine arriving { type filter hook input priority 0; policy drop; }'");
+        sh(
+            "nft 'add table ip other; add chain ip other routed { type filter hook forward priority 5; policy accept; }'",
+        );
+        sh(
+            "nft 'add table inet firewalld; add chain inet firewalld filter_FORWARD { type filter hook forward priority 10; }'",
+        );
+        let obstacles = firewall::obstacles(&test.host).unwrap();
+        assert_eq!(obstacles.len(), 2, "{obstacles:?}");
+        assert!(obstacles[0].contains("chain `routed` of nftables' table `inet mine`"), "{obstacles:?}");
+        assert!(obstacles[1].contains("firewall-cmd"), "{obstacles:?}");
+        // What it says helps.
+        let front = test.plain_network("front");
+        let one = test.container("one", &[&front]);
+        let ask_the_world = || {
+            let thread = serve(test, &test.world, 9000);
+            let answer = ask(test, Some(&one.netns), address(WORLD), 9000);
+            if answer.is_err() {
+                ask(test, Some(&test.world), address(WORLD), 9000).unwrap();
+            }
+            thread.join().unwrap();
+            answer.is_ok()
+        };
+        assert!(!ask_the_world());
+        for command in obstacles[0].split('`').filter(|part| part.starts_with("nft ")) {
+            sh(command);
+        }
+        assert!(ask_the_world());
+        assert_eq!(firewall::obstacles(&test.host).unwrap().len(), 1, "firewalld's");
+    });
+}
+
+#[test]
 fn a_lost_table_is_built_again_from_the_store() {
     on_a_host(|test| {
         let front = test.plain_network("front");

@@ -6,13 +6,15 @@
 //! Invariants: the table is made by one batch, so it is whole or absent; its comment tells the version of the
 //! rules. Each wharf root has a table of its own. Each element's comment tells whose it is.
 //!
-//! Not done: rootless, firewalld zones, hosts without nf_tables, rules of a foreign nft table that drops forwarded
-//! packets (it cannot be overruled from another table).
+//! Not done: rootless, hosts without nf_tables. firewalld and foreign nft tables that drop forwarded packets cannot be
+//! overruled from another table and are not ours to change: [`obstacles`] names them.
 
 pub(super) mod elements;
 mod foreign;
 mod legacy;
 mod rules;
+
+pub use foreign::obstacles;
 
 use std::io;
 

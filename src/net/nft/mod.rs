@@ -13,7 +13,7 @@ pub mod expression;
 mod socket;
 
 pub use batch::{Batch, Chain, Element, Family, Hook, Key, Set, SetKind};
-pub use socket::{FoundElement, Socket};
+pub use socket::{FoundChain, FoundElement, Socket};
 
 /// Tells which message of `NFNL_SUBSYS_NFTABLES` it is (enum nf_tables_msg_types).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,6 +15,19 @@ pub struct Socket {
     socket: netlink::Socket,
 }
 
+/// A base chain of whoever's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundChain {
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub name: String,
+    /// `enum nf_inet_hooks`, as [`super::Hook`] has them.
+    pub hook: u32,
+    /// Whether it drops what no rule decides about.
+    pub drops: bool,
+}
+
 /// An element as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundElement {
@@ -79,6 +92,50 @@ impl Socket {
                 request.text(1, table).text(3, chain);
             },
             |_| found = true,
+        )?;
+        Ok(found)
+    }
+
+    /// The base chains of all tables of a family.
+    pub fn base_chains(&mut self, family: Family) -> io::Result<Vec<FoundChain>> {
+        let mut found = Vec::new();
+        self.get(
+            Kind::GetChain,
+            DUMP,
+            family,
+            |_| {},
+            |payload| {
+                let text = |kind| {
+                    let bytes = attribute(payload, kind)?;
+                    std::str::from_utf8(bytes.strip_suffix(&[0])?).ok().map(str::to_owned)
+                };
+                let number = |bytes: &[u8]| bytes.try_into().ok().map(u32::from_be_bytes);
+                let hook = attribute(payload, 4).and_then(|hook| attribute(hook, 1)).and_then(number);
+                if let (Some(table), Some(name), Some(hook)) = (text(1), text(3), hook) {
+                    let drops = attribute(payload, 5).and_then(number) == Some(0);
+                    found.push(FoundChain { table, name, hook, drops });
+                }
+            },
+        )?;
+        Ok(found)
+    }
+
+    /// Whether a rule of a table has these bytes in it: the beginning of an interface's name, say.
+    pub fn table_mentions(&mut self, family: Family, table: &str, bytes: &[u8]) -> io::Result<bool> {
+        let mut found = false;
+        self.get(
+            Kind::GetRule,
+            DUMP,
+            family,
+            |request| {
+                request.text(1, table);
+            },
+            |payload| {
+                // An old kernel lists the rules of all tables.
+                let is_of_it =
+                    attribute(payload, 1).is_some_and(|name| name.strip_suffix(&[0]) == Some(table.as_bytes()));
+                found |= is_of_it && payload.windows(bytes.len()).any(|window| window == bytes);
+            },
         )?;
         Ok(found)
     }
