@@ -204,6 +204,20 @@ impl InScope {
         }
     }
 
+    /// One container, running or not: that of a service (the lowest number, or `index`), or the one named.
+    pub fn one(&self, context: &Context, name: &str, index: Option<u32>) -> Result<&Member, Failure> {
+        let meaning = self.meaning(context, name)?;
+        let chosen = match index {
+            Some(index) if self.project.is_some() => meaning.into_iter().find(|member| member.number() == index),
+            _ => meaning.into_iter().next(),
+        };
+        match (chosen, index) {
+            (Some(member), _) => Ok(member),
+            (None, Some(index)) => Err(Mistake::NoSuchReplica { name: name.to_owned(), index }.into()),
+            (None, None) => Err(Mistake::NotRunning { name: name.to_owned() }.into()),
+        }
+    }
+
     /// The container of this name or id.
     pub fn container(&self, name: &str) -> Result<&Member, Failure> {
         self.find(name)?.ok_or_else(|| {

@@ -137,6 +137,12 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// `cp` of a folder to where a file is.
+    #[error("cannot copy a folder over the file {}", path.display())]
+    CopyFolderOverFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// A container that must be stopped first.
     #[error("container {name} is running and cannot be removed")]
     StillRunning {

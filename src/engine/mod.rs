@@ -11,12 +11,16 @@
 //!
 //! Nothing here prints: progress goes to a `Progress`, errors are returned.
 
+pub mod archive;
 mod check;
+pub mod commit;
 pub mod create;
+pub mod diff;
 pub mod down;
 mod error;
 pub mod exec;
 pub mod execute;
+pub mod files;
 pub mod images;
 pub mod network;
 pub mod observe;

@@ -17,6 +17,7 @@ use super::inflate::inflate;
 use super::unpack::{Limits, unpack};
 use super::{Error, Result};
 use crate::base::id::Digest;
+use crate::model::image::LayerRecord;
 use crate::store::{LayerWriter, Store};
 
 /// Size of one chunk of inflated bytes.
@@ -39,6 +40,20 @@ pub(super) fn unpack_layer(store: &Store, compressed: impl Read + Send, limits: 
     let writer = store.layers().begin()?;
     let (diff_id, size_bytes) = unpack_into(compressed, writer.folder(), limits)?;
     Ok(Unpacked { writer, diff_id, size_bytes })
+}
+
+/// Makes a layer of a folder that overlayfs wrote into, and protects it; the folder stays as it is.
+pub fn layer_of_folder(store: &Store, folder: &Path) -> Result<LayerRecord> {
+    let (reader, writer) = io::pipe().map_err(|source| Error::Read { source })?;
+    std::thread::scope(|scope| {
+        let archive = scope.spawn(move || crate::store::write_archive(folder, writer));
+        let unpacked = unpack_layer(store, reader, &Limits::default());
+        // What the writer says explains why the archive was damaged.
+        archive.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let Unpacked { writer, diff_id, size_bytes } = unpacked?;
+        store.lease()?.protect(&diff_id)?;
+        Ok(writer.commit(&diff_id, size_bytes)?)
+    })
 }
 
 fn unpack_into(compressed: impl Read + Send, folder: &Path, limits: &Limits) -> Result<(Digest, u64)> {

@@ -26,7 +26,7 @@ mod pull_tests;
 mod registry;
 mod remove;
 mod save;
-mod tar_reader;
+pub mod tar_reader;
 #[cfg(test)]
 mod test_registries;
 mod unpack;
@@ -37,6 +37,7 @@ pub use archive::{ImportOptions, Loaded, import, load, publish};
 pub use changes::apply_changes;
 pub use error::{Error, Result};
 pub use http::{Downloaded, download};
+pub use layer::layer_of_folder;
 pub use platform::Platform;
 pub use pull::{PullOptions, PullPolicy, pull};
 pub use remove::{Removed, remove};

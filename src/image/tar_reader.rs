@@ -22,42 +22,42 @@ const SPARSE_PARTS_MAX: usize = 1 << 16;
 
 /// An entry's header, with what extension headers said about it.
 #[derive(Debug, Clone)]
-pub(super) struct EntryHeader {
+pub struct EntryHeader {
     /// Name as in the archive.
-    pub(super) name: Vec<u8>,
+    pub name: Vec<u8>,
     /// Target of a hard or symbolic link.
-    pub(super) link: Vec<u8>,
+    pub link: Vec<u8>,
     /// What it is.
-    pub(super) kind: tar::EntryType,
+    pub kind: tar::EntryType,
     /// Permission bits.
-    pub(super) mode: u32,
+    pub mode: u32,
     /// Owner.
-    pub(super) uid: u32,
+    pub uid: u32,
     /// Group.
-    pub(super) gid: u32,
+    pub gid: u32,
     /// Modification time: seconds and nanoseconds.
-    pub(super) mtime: (i64, u32),
+    pub mtime: (i64, u32),
     /// Device numbers.
-    pub(super) device: (u32, u32),
+    pub device: (u32, u32),
     /// Extended attributes.
-    pub(super) attributes: Vec<(String, Vec<u8>)>,
+    pub attributes: Vec<(String, Vec<u8>)>,
     /// Bytes of content that follow in the archive.
-    pub(super) size: u64,
+    pub size: u64,
     /// Where a sparse file's content belongs.
-    pub(super) sparse: Option<Sparse>,
+    pub sparse: Option<Sparse>,
 }
 
 /// Where the content of a sparse file belongs.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Sparse {
+pub struct Sparse {
     /// Offset and length of each part, ascending, without overlap.
-    pub(super) parts: Vec<(u64, u64)>,
+    pub parts: Vec<(u64, u64)>,
     /// Size of the file.
-    pub(super) real_size: u64,
+    pub real_size: u64,
 }
 
 /// A tar stream.
-pub(super) struct TarReader<R> {
+pub struct TarReader<R> {
     input: R,
     buffer: Vec<u8>,
     start: usize,
@@ -83,12 +83,13 @@ struct Extensions {
 }
 
 impl<R: Read> TarReader<R> {
-    pub(super) fn new(input: R) -> Self {
+    /// Reads from `input`.
+    pub fn new(input: R) -> Self {
         Self { input, buffer: vec![0; BUFFER_BYTES], start: 0, end: 0, content_left: 0, padding_left: 0 }
     }
 
     /// The next entry, whatever is left of the one before being skipped; `None` at the end of the archive.
-    pub(super) fn next(&mut self) -> Result<Option<EntryHeader>> {
+    pub fn next(&mut self) -> Result<Option<EntryHeader>> {
         let mut extensions = Extensions::default();
         loop {
             self.skip_rest()?;
@@ -109,7 +110,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The next piece of the current entry's content; empty at its end.
-    pub(super) fn content(&mut self) -> Result<&[u8]> {
+    pub fn content(&mut self) -> Result<&[u8]> {
         if self.content_left == 0 {
             return Ok(&[]);
         }
@@ -129,7 +130,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// Reads the stream to its end: padding belongs to an archive's digest.
-    pub(super) fn drain(&mut self) -> Result<()> {
+    pub fn drain(&mut self) -> Result<()> {
         self.start = self.end;
         loop {
             self.fill()?;

@@ -41,6 +41,13 @@ struct Opened {
     volatile: bool,
 }
 
+/// Mounts a stack of layers attached nowhere: it is there as long as its handle.
+///
+/// Errors: more than 500 layers, a missing folder, the kernel's own words where it has any.
+pub fn mount_layers(stack: &RootFs) -> Result<OwnedFd, Error> {
+    layers(stack, "/")
+}
+
 /// Mounts a stack of layers, detached.
 ///
 /// Errors: more than 500 layers, a missing folder, the kernel's own words where it has any.

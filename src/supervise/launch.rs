@@ -24,16 +24,10 @@ pub(super) fn resolve<'a>(
     cgroup: &'a Cgroup,
     stdio: Stdio,
 ) -> Result<Launch<'a>> {
-    let containers = store.containers();
-    let upper = UpperLayer {
-        upper: containers.upper_folder(&spec.id),
-        work: containers.work_folder(&spec.id),
-        volatile: spec.auto_remove,
-    };
     let mounts = spec.mounts.iter().map(|mount| resolve_mount(store, spec, mount)).collect::<Result<_>>()?;
     Ok(Launch {
         spec,
-        root: RootFs { lowers: lowers(store, &spec.layers), upper: Some(upper) },
+        root: root_fs(store, spec),
         mounts,
         etc: etc_files(store, spec)?,
         files: spec.files.iter().map(inline_file).collect::<Result<_>>()?,
@@ -43,6 +37,17 @@ pub(super) fn resolve<'a>(
         stdio,
         dies_with_caller: false,
     })
+}
+
+/// The layers of a container with its own on top.
+pub(super) fn root_fs(store: &Store, spec: &ContainerSpec) -> RootFs {
+    let containers = store.containers();
+    let upper = UpperLayer {
+        upper: containers.upper_folder(&spec.id),
+        work: containers.work_folder(&spec.id),
+        volatile: spec.auto_remove,
+    };
+    RootFs { lowers: lowers(store, &spec.layers), upper: Some(upper) }
 }
 
 /// Top-most first, as overlayfs wants them, each once: it refuses a folder that it has already, and of layers with

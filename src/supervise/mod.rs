@@ -174,6 +174,11 @@ pub fn wait_until(
     wait::wait_until(store, id, condition, deadline)
 }
 
+/// The layers of a container with its own on top, for those who look at its files while it does not run.
+pub fn root_fs(store: &Store, spec: &ContainerSpec) -> crate::runtime::RootFs {
+    launch::root_fs(store, spec)
+}
+
 /// Connects to a running container's stdio, from now on.
 pub fn attach(store: &Store, id: &ContainerId) -> Result<AttachStream> {
     heal::one(store, id)?;

@@ -7,6 +7,7 @@
 mod attached;
 mod docker;
 mod faults;
+mod files;
 mod flask_redis;
 mod mistakes;
 mod project;

@@ -4,10 +4,14 @@ pub(super) mod attach;
 mod build;
 mod build_check;
 mod build_image;
+pub(super) mod commit;
 mod config;
+pub(super) mod cp;
 mod create;
+pub(super) mod diff;
 mod down;
 pub(super) mod exec;
+pub(super) mod export;
 mod graph;
 pub(super) mod image;
 mod images;
@@ -61,11 +65,15 @@ Run:
   unpause     Let frozen processes go on
   rm          Remove stopped containers
   wait        Wait until containers have ended
+  cp          Copy files between a container and the host
+  commit      Make an image of a container
 
 Look:
   ps          List containers
   logs        Show what containers have written
   top         Show processes
+  diff        Show what a container changed in its files
+  export      Write a container's files as a tar
   port        Show where a port is published
   images      List the images that containers were made from
   ls          List projects
@@ -137,12 +145,16 @@ macro_rules! verbs {
 verbs! {
     Attach(attach) "attach" root: true;
     Build(build) "build" root: true;
+    Commit(commit) "commit" root: true;
     #[command(visible_alias = "convert")]
     Config(config) "config" root: false;
     Container(container) "container" root: true;
+    Cp(cp) "cp" root: true;
     Create(create) "create" root: true;
+    Diff(diff) "diff" root: true;
     Down(down) "down" root: true;
     Exec(exec) "exec" root: true;
+    Export(export) "export" root: true;
     Graph(graph) "graph" root: false;
     Image(image) "image" root: true;
     Images(images) "images" root: true;

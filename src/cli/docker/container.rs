@@ -1,7 +1,7 @@
 //! `docker container ...`, and the same verbs without the group.
 
 use super::{inspect, lifecycle, prune};
-use crate::cli::commands::{attach, exec, logs, port, ps, run, top};
+use crate::cli::commands::{attach, commit, cp, diff, exec, export, logs, port, ps, run, top};
 use crate::cli::{Context, Outcome};
 
 /// Containers, whatever the folder is
@@ -66,9 +66,13 @@ macro_rules! verbs {
 
 verbs! {
     Attach(attach::Args) "attach" => attach::run;
+    Commit(commit::Args) "commit" => commit::run;
+    Cp(cp::Args) "cp" => cp::run;
     #[command(disable_help_flag = true)]
     Create(run::Create) "create" => run::create;
+    Diff(diff::Args) "diff" => diff::run;
     Exec(exec::Args) "exec" => exec::run;
+    Export(export::Args) "export" => export::run;
     Kill(lifecycle::Kill) "kill" => lifecycle::kill;
     Logs(logs::Args) "logs" => logs::run;
     Pause(lifecycle::Pause) "pause" => lifecycle::pause;
