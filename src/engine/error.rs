@@ -64,11 +64,11 @@ pub enum Error {
         /// What happened instead.
         found: String,
         /// The services that wait, each as a path: `web -> api`.
-        waiting: Vec<String>,
+        waiting: Box<[String]>,
         /// The container, for the hint.
         container: String,
         /// The last lines of its log.
-        said: Vec<String>,
+        said: Box<[String]>,
     },
     /// A service that `--wait` waited for in vain.
     #[error("service `{service}` is not up: container {container} {found}{}", quoted(said))]
@@ -80,7 +80,7 @@ pub enum Error {
         /// What happened to it: `exited with code 3`.
         found: String,
         /// The last lines of its log.
-        said: Vec<String>,
+        said: Box<[String]>,
     },
     /// Several steps failed.
     #[error("{} of the steps failed", errors.len())]

@@ -295,7 +295,8 @@ impl Runner<'_> {
                 return Ok(Reached::Warned(format!("optional dependency failed: {}", what_happened(&error))));
             }
             let found = what_happened(&error);
-            let said = if found == super::error::NO_HEALTH_CHECK { Vec::new() } else { self.engine.last_lines(&id) };
+            let said =
+                if found == super::error::NO_HEALTH_CHECK { Box::default() } else { self.engine.last_lines(&id) };
             return Err(Error::Dependency {
                 service: service.to_owned(),
                 condition: condition_words(condition),

@@ -195,7 +195,7 @@ impl Engine {
     }
 
     /// The last lines that a container wrote in its last run, made short; none where its log cannot be read.
-    pub(super) fn last_lines(&self, id: &ContainerId) -> Vec<String> {
+    pub(super) fn last_lines(&self, id: &ContainerId) -> Box<[String]> {
         let since = self.store.containers().state(id).ok().and_then(|state| state.started_at);
         let options = ReadOptions { tail: Some(LOG_LINES), since, ..ReadOptions::default() };
         let mut text = Vec::new();

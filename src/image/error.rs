@@ -265,7 +265,7 @@ impl Explain for Error {
 }
 
 /// The causes of an error, outermost first.
-fn causes<'e>(error: &'e dyn std::error::Error) -> impl Iterator<Item = &'e dyn std::error::Error> {
+fn causes(error: &dyn std::error::Error) -> impl Iterator<Item = &dyn std::error::Error> {
     std::iter::successors(error.source(), |error| error.source())
 }
 

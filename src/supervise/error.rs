@@ -50,7 +50,7 @@ pub enum Error {
         /// What to do about it.
         hint: Option<String>,
         /// The attribute of the service that it is about.
-        attribute: Option<Attribute>,
+        attribute: Option<Box<Attribute>>,
         /// 125, 126 or 127.
         exit_code: u8,
         /// The errors behind it, outermost first.
@@ -171,7 +171,7 @@ impl Explain for Error {
         match self {
             Self::Runtime(error) => error.attribute(),
             Self::Network(error) => error.attribute(),
-            Self::Start { attribute, .. } => attribute.clone(),
+            Self::Start { attribute, .. } => attribute.as_deref().cloned(),
             Self::VolumeType { volume, .. } => Some(Attribute::new(&["volumes"], volume)),
             _ => None,
         }

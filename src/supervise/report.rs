@@ -74,7 +74,14 @@ impl Report {
             Ok(Self::Failed { mut messages, hint, attribute, exit_code }) => {
                 let causes = if messages.is_empty() { Vec::new() } else { messages.split_off(1) };
                 let message = messages.pop().unwrap_or_default();
-                Err(Error::Start { id: id.clone(), message, hint, attribute, exit_code, source: Cause::chain(causes) })
+                Err(Error::Start {
+                    id: id.clone(),
+                    message,
+                    hint,
+                    attribute: attribute.map(Box::new),
+                    exit_code,
+                    source: Cause::chain(causes),
+                })
             }
             Err(_) => Err(Error::SupervisorLost { id: id.clone() }),
         }
