@@ -91,6 +91,12 @@ pub enum Error {
         #[source]
         source: crate::runtime::Error,
     },
+    /// Build checks found something, and the Dockerfile says that this is an error.
+    #[error("lint violation found for rules: {rules}")]
+    Lint {
+        /// Their names.
+        rules: String,
+    },
     /// A base image cannot be had.
     #[error("{}: cannot get the image {reference}", mark.location)]
     Image {

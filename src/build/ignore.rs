@@ -120,6 +120,16 @@ impl Patterns {
         self.patterns.is_empty()
     }
 
+    /// Whether a pattern shows again what another one hides.
+    pub fn shows_some(&self) -> bool {
+        self.patterns.iter().any(|pattern| pattern.shows)
+    }
+
+    /// Whether a pattern hides everything.
+    pub fn hides_all(&self) -> bool {
+        self.patterns.iter().any(|pattern| matches!(pattern.text.as_str(), "*" | "**" | "**/*"))
+    }
+
     /// Judges the folder `path` (relative, no leading `/`), given the verdict on the folder that holds it.
     pub fn judge(&self, path: &str, parent: &Verdict) -> Verdict {
         let matched = self.patterns.iter().enumerate();

@@ -16,6 +16,7 @@ use super::dockerfile::mount::{MountKind, RunMount};
 use super::dockerfile::words::{Form, Pair};
 use super::error::Error;
 use super::git::is_git;
+use super::lint::{Rule, is_secret, meant};
 use super::mode::Chmod;
 use super::plan::{Origin, Plan, Planned};
 use super::ports::exposed;
@@ -50,6 +51,8 @@ pub struct State {
     pub environment: Vec<(String, String)>,
     /// ARGs declared so far with the values they got, for the history.
     arguments: Vec<(String, Option<String>)>,
+    /// Whether a WORKDIR of this Dockerfile was met.
+    workdir_set: bool,
 }
 
 /// A stage that is ready to be executed.
@@ -224,7 +227,13 @@ impl State {
 ///
 /// Errors: `Syntax` for what can only be told with variables known.
 pub fn interpret(plan: &Plan, index: usize, state: State) -> Result<Interpreted, Error> {
-    let mut stage = Stage { plan, state, steps: Vec::new(), cmd_set: false };
+    let mut stage = Stage {
+        plan,
+        state,
+        steps: Vec::new(),
+        cmd_set: false,
+        last: BTreeMap::new(),
+    };
     let base_folder = stage.state.image.config.working_dir.clone();
     if !base_folder.is_empty() {
         stage.state.image.config.working_dir = joined(&base_folder, "/");
@@ -241,6 +250,8 @@ struct Stage<'a> {
     steps: Vec<Step>,
     /// Whether CMD was set in this stage: an ENTRYPOINT then keeps it.
     cmd_set: bool,
+    /// The last CMD, ENTRYPOINT and HEALTHCHECK.
+    last: BTreeMap<&'static str, Line>,
 }
 
 impl Stage<'_> {
@@ -259,6 +270,7 @@ impl Stage<'_> {
             Kind::Run(run) => self.run(planned, run),
             Kind::Copy(copy) => self.copy(planned, copy),
             Kind::Cmd(command) => {
+                self.check_command(line, "CMD", Some(command));
                 let args = self.arguments_of(command);
                 self.history(format!("CMD {}", quoted(&args)), true);
                 self.config().cmd = Some(args);
@@ -267,6 +279,7 @@ impl Stage<'_> {
                 Ok(())
             }
             Kind::Entrypoint(command) => {
+                self.check_command(line, "ENTRYPOINT", Some(command));
                 let args = self.arguments_of(command);
                 self.history(format!("ENTRYPOINT {}", quoted(&args)), true);
                 self.config().entrypoint = Some(args).filter(|args| !args.is_empty());
@@ -315,6 +328,7 @@ impl Stage<'_> {
                 Ok(())
             }
             Kind::Healthcheck(check) => {
+                self.check_command(line, "HEALTHCHECK", None);
                 self.healthcheck(check);
                 Ok(())
             }
@@ -346,7 +360,15 @@ impl Stage<'_> {
 
     fn lexed(&self, line: &Line, word: &str, syntax: Syntax) -> Result<Expanded, Error> {
         let value_of = |name: &str| self.state.get(name).map(str::to_owned);
-        expand(word, syntax, &value_of).map_err(|error| line.error(word, error.to_string()))
+        let expanded = expand(word, syntax, &value_of).map_err(|error| line.error(word, error.to_string()))?;
+        for name in &expanded.unset {
+            if !self.state.arguments.iter().any(|(known, _)| known == name) && !is_of_scanner(name) {
+                let known = self.state.environment.iter().map(|(name, _)| name.as_str());
+                let detail = format!("Usage of undefined variable '${name}'{}", meant(name, known, "$"));
+                self.plan.lint.warn(Rule::UndefinedVar, line, detail);
+            }
+        }
+        Ok(expanded)
     }
 
     fn expand(&self, line: &Line, word: &str) -> Result<String, Error> {
@@ -360,6 +382,7 @@ impl Stage<'_> {
     fn arg(&mut self, line: &Line, pairs: &[(String, Option<String>)]) -> Result<(), Error> {
         let mut texts = Vec::new();
         for (name, default) in pairs {
+            self.check_secret(line, "ARG", name);
             let value = match (self.plan.args.get(name), default) {
                 (Some(given), _) => Some(given.clone()),
                 (None, Some(default)) => Some(self.expand(line, default)?),
@@ -369,8 +392,7 @@ impl Stage<'_> {
                 Some(value) => format!("{name}={value}"),
                 None => name.clone(),
             });
-            let scanner = matches!(name.as_str(), "BUILDKIT_SBOM_SCAN_CONTEXT" | "BUILDKIT_SBOM_SCAN_STAGE");
-            if let Some(value) = value.as_ref().filter(|_| !scanner) {
+            if let Some(value) = value.as_ref().filter(|_| !is_of_scanner(name)) {
                 self.state.set(name, value);
             }
             self.state.arguments.push((name.clone(), value));
@@ -386,7 +408,10 @@ impl Stage<'_> {
 
     fn env(&mut self, line: &Line, pairs: &[Pair]) -> Result<(), Error> {
         let mut text = String::from("ENV");
-        for (name, value) in self.expand_pairs(line, pairs)? {
+        let expanded = self.expand_pairs(line, pairs)?;
+        self.check_legacy(line, pairs);
+        for (name, value) in expanded {
+            self.check_secret(line, "ENV", &name);
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
                 return Err(line.error("", format!("`{name}` is not a name for a variable")));
             }
@@ -405,12 +430,75 @@ impl Stage<'_> {
 
     fn label(&mut self, line: &Line, pairs: &[Pair]) -> Result<(), Error> {
         let mut text = String::from("LABEL");
+        self.check_legacy(line, pairs);
         for (name, value) in self.expand_pairs(line, pairs)? {
             text.push_str(&format!(" {name}={value}"));
             self.config().labels.insert(name, value);
         }
         self.history(text, true);
         Ok(())
+    }
+
+    fn check_secret(&self, line: &Line, instruction: &str, name: &str) {
+        if is_secret(name) {
+            let detail = format!("Do not use ARG or ENV instructions for sensitive data ({instruction} {name:?})");
+            self.plan.lint.warn(Rule::SecretsUsedInArgOrEnv, line, detail);
+        }
+    }
+
+    fn check_legacy(&self, line: &Line, pairs: &[Pair]) {
+        if pairs.iter().any(|pair| pair.legacy) {
+            let name = line.command();
+            let detail = format!("\"{name} key=value\" should be used instead of legacy \"{name} key value\" format");
+            self.plan.lint.warn(Rule::LegacyKeyValueFormat, line, detail);
+        }
+    }
+
+    fn check_command(&mut self, line: &Line, kind: &'static str, command: Option<&Command>) {
+        let lint = &self.plan.lint;
+        if let Some(earlier) = self.last.insert(kind, line.clone()) {
+            let detail = format!(
+                "Multiple {} instructions should not be used in the same stage because only the last one will be used",
+                line.command()
+            );
+            lint.warn(Rule::MultipleInstructionsDisallowed, &earlier, detail);
+        }
+        let has_shell = self.state.image.config.shell.as_ref().is_some_and(|shell| !shell.is_empty());
+        if matches!(command, Some(Command { form: Form::Text(_) })) && !has_shell {
+            let detail = format!(
+                "JSON arguments recommended for {} to prevent unintended behavior related to OS signals",
+                line.command()
+            );
+            lint.warn(Rule::JSONArgsRecommended, line, detail);
+        }
+    }
+
+    fn check_port(&self, line: &Line, port: &str) {
+        let protocol = port.split_once('/').map_or("", |(_, protocol)| protocol);
+        if protocol != protocol.to_lowercase() {
+            let detail = format!("Defined protocol '{port}' in EXPOSE instruction should be lowercase");
+            self.plan.lint.warn(Rule::ExposeProtoCasing, line, detail);
+        }
+        if port.contains(':') {
+            let detail =
+                format!("EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'");
+            self.plan.lint.warn(Rule::ExposeInvalidFormat, line, detail);
+        }
+    }
+
+    /// Whether the ignore file hides a source. One that shows some files again is too clever to be sure.
+    fn check_ignored(&self, line: &Line, copy: &Copy, sources: &[String]) {
+        let Some(ignore) = self.plan.ignore.as_ref().filter(|ignore| !ignore.shows_some()) else { return };
+        for source in sources.iter().filter(|source| copy.from.is_none() && !is_url(source) && !is_git(source)) {
+            let path = clean(source);
+            let path = path.trim_start_matches('/');
+            if if path.is_empty() { ignore.hides_all() } else { ignore.hides(path) } {
+                let verb = if copy.add { "Add" } else { "Copy" };
+                let shown = if path.is_empty() { "." } else { path };
+                let detail = format!("Attempting to {verb} file {shown:?} that is excluded by .dockerignore");
+                self.plan.lint.warn(Rule::CopyIgnoredFile, line, detail);
+            }
+        }
     }
 
     fn shell(&self) -> Vec<String> {
@@ -437,6 +525,7 @@ impl Stage<'_> {
         let mut text = Vec::new();
         for word in words {
             for port in self.lexed(line, word, Syntax::new(self.plan.escape))?.words {
+                self.check_port(line, &port);
                 let ports = exposed(&port).map_err(|reason| line.error(word, format!("EXPOSE {port}: {reason}")))?;
                 let empty = || Value::Object(serde_json::Map::new());
                 self.config().exposed_ports.extend(ports.into_iter().map(|port| (port, empty())));
@@ -449,6 +538,11 @@ impl Stage<'_> {
 
     fn workdir(&mut self, line: &Line, path: &str) -> Result<(), Error> {
         let path = self.expand(line, path)?;
+        if !self.state.workdir_set && !path.starts_with('/') {
+            let detail = format!("Relative workdir {path:?} can have unexpected results if the base image changes");
+            self.plan.lint.warn(Rule::WorkdirRelativePath, line, detail);
+        }
+        self.state.workdir_set = true;
         let path = joined(&path, self.state.workdir());
         self.config().working_dir.clone_from(&path);
         let makes_layer = path != "/";
@@ -582,6 +676,7 @@ impl Stage<'_> {
         let sources = self.expand_all(line, &copy.sources)?;
         let destination = self.expand(line, &copy.destination)?;
         self.check_sources(line, copy, &sources)?;
+        self.check_ignored(line, copy, &sources);
         let checksum = copy.checksum.as_ref().map(|text| self.expand(line, text)).transpose()?;
         let mut inline = Vec::new();
         for heredoc in &copy.heredocs {
@@ -640,6 +735,11 @@ impl Stage<'_> {
         }
         Ok(())
     }
+}
+
+/// Arguments that only say what a scanner of images does.
+fn is_of_scanner(name: &str) -> bool {
+    matches!(name, "BUILDKIT_SBOM_SCAN_CONTEXT" | "BUILDKIT_SBOM_SCAN_STAGE")
 }
 
 /// Whether a source of ADD is fetched over HTTP.

@@ -25,6 +25,7 @@ mod finish;
 mod git;
 mod ignore;
 mod interpret;
+mod lint;
 mod mode;
 mod plan;
 mod platform;
@@ -55,6 +56,7 @@ use platform::Platform;
 pub use error::{Error, Mark, RunFailure};
 pub use export::write_folder;
 pub use finish::write_root;
+pub use lint::{Rule, Warning};
 pub use remote::{RemoteContext, fetch_context, is_remote, read_context};
 pub use request::{BuildNetwork, BuildRequest, DockerfileSource, SecretSource, SshSource};
 
@@ -65,8 +67,9 @@ pub const DOCKERFILE_BYTES_MAX: u64 = 4 << 20;
 /// any change (`--check`).
 ///
 /// Errors: `Syntax` with the place in the file, `Empty`, `DockerfileMissing`, `Ignore`.
-pub fn check(request: &BuildRequest) -> Result<(), Error> {
-    let plan = plan::Plan::new(read_dockerfile(request)?, request)?;
+pub fn check(request: &BuildRequest) -> Result<Checked, Error> {
+    let mut plan = plan::Plan::new(read_dockerfile(request)?, request)?;
+    plan.ignore = Some(ignore_file(request)?);
     let mut states: BTreeMap<usize, interpret::State> = BTreeMap::new();
     for index in plan.reachable() {
         let state = match &plan.stages[index].base {
@@ -76,7 +79,32 @@ pub fn check(request: &BuildRequest) -> Result<(), Error> {
         };
         states.insert(index, interpret::interpret(&plan, index, state)?.state);
     }
-    Ok(())
+    let from = &plan.stages[0].from;
+    let name = from.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let excerpt = |warning: &Warning| lint::excerpt(&name, from.all_lines(), warning.lines);
+    let warnings = plan.lint.warnings();
+    let found = warnings.into_iter().map(|warning| (excerpt(&warning), warning)).collect();
+    Ok(Checked { found, violation: plan.lint.violation() })
+}
+
+/// What [`check`] found.
+#[derive(Debug)]
+pub struct Checked {
+    /// The lines that a finding is about, ready to be shown, and the finding.
+    pub found: Vec<(String, Warning)>,
+    /// The rules that were violated, where the Dockerfile says that this is an error.
+    pub violation: Option<String>,
+}
+
+fn ignore_file(request: &BuildRequest) -> Result<ignore::Patterns, Error> {
+    let dockerfile = match &request.dockerfile {
+        DockerfileSource::Path(path) => Some(path.as_path()),
+        DockerfileSource::Inline(_) => None,
+    };
+    match request.ignore_file {
+        true => ignore::Patterns::of_build(&request.context, dockerfile),
+        false => Ok(ignore::Patterns::default()),
+    }
 }
 
 /// Reads and parses the Dockerfile of a request.
@@ -106,6 +134,7 @@ fn read_dockerfile(request: &BuildRequest) -> Result<Dockerfile, Error> {
 /// `Image` when a base image cannot be had; the store's, the runtime's and the network's.
 pub fn build(store: &Store, request: &BuildRequest, progress: &dyn Progress) -> Result<Image, Error> {
     let mut plan = plan::Plan::new(read_dockerfile(request)?, request)?;
+    plan.ignore = Some(ignore_file(request)?);
     let images = resolve_images(store, request, &mut plan, progress)?;
     let mut states: BTreeMap<usize, interpret::State> = BTreeMap::new();
     let mut stages = BTreeMap::new();
@@ -119,14 +148,14 @@ pub fn build(store: &Store, request: &BuildRequest, progress: &dyn Progress) -> 
         states.insert(index, interpreted.state.clone());
         stages.insert(index, interpreted);
     }
-    let dockerfile = match &request.dockerfile {
-        DockerfileSource::Path(path) => Some(path.as_path()),
-        DockerfileSource::Inline(_) => None,
-    };
-    let ignore = match request.ignore_file {
-        true => ignore::Patterns::of_build(&request.context, dockerfile)?,
-        false => ignore::Patterns::default(),
-    };
+    if let Some(rules) = plan.lint.violation() {
+        return Err(Error::Lint { rules });
+    }
+    for warning in plan.lint.warnings() {
+        let (rule, line) = (warning.rule.name(), warning.lines.0);
+        progress.warning("", &format!("{rule}: {} (line {line})", warning.detail));
+    }
+    let ignore = plan.ignore.clone().unwrap_or_default();
     let executor = execute::Executor::new(store, request, &plan, stages, &images, ignore, progress);
     let built = executor.run()?;
     let state = states.remove(&plan.target).unwrap_or_default();

@@ -18,6 +18,8 @@ use super::dockerfile::instruction::{Instruction, Kind};
 use super::dockerfile::lines::Line;
 use super::dockerfile::{Dockerfile, suggestion};
 use super::error::{Error, Mark};
+use super::ignore::Patterns;
+use super::lint::{Linter, Rule, meant};
 use super::platform::Platform;
 use super::request::BuildRequest;
 use crate::model::reference::Reference;
@@ -35,6 +37,10 @@ pub struct Plan {
     pub globals: BTreeMap<String, String>,
     /// Build arguments that were given.
     pub args: BTreeMap<String, String>,
+    /// Build checks.
+    pub lint: Linter,
+    /// The context's ignore file, for a check; `None` where it does not matter.
+    pub ignore: Option<Patterns>,
     /// What is built for, unless a FROM says otherwise.
     pub platform: Platform,
     contexts: BTreeMap<String, Origin>,
@@ -119,7 +125,15 @@ impl Plan {
                 value.clone_from(given);
             }
         }
+        let above = args.get("BUILDKIT_DOCKERFILE_CHECK").map(String::as_str);
+        let lint = Linter::new(&file, above).map_err(|message| match file.stages.first() {
+            Some(stage) => stage.from.line.error_of_file(message),
+            None => Error::Empty { path: PathBuf::new() },
+        })?;
+        lint.check_file(&file);
         let mut plan = Self {
+            lint,
+            ignore: None,
             escape: file.directives.escape,
             stages: Vec::new(),
             target: 0,
@@ -129,6 +143,7 @@ impl Plan {
             contexts: named_contexts(request)?,
             declared: BTreeSet::new(),
         };
+        plan.check_defaults(&file);
         for instruction in &file.globals {
             plan.add_globals(instruction)?;
         }
@@ -142,6 +157,58 @@ impl Plan {
         plan.check_circles()?;
         plan.check_order()?;
         Ok(plan)
+    }
+
+    /// Whether every base is a name even when no build argument is given.
+    fn check_defaults(&self, file: &Dockerfile) {
+        let mut globals = self.globals.clone();
+        let value = |globals: &BTreeMap<String, String>, word: &str| {
+            expand(word, Syntax::new(self.escape), &|name| globals.get(name).cloned()).map(|expanded| expanded.text)
+        };
+        for instruction in &file.globals {
+            let Kind::Arg(pairs) = &instruction.kind else { continue };
+            for (name, default) in pairs {
+                let Some(default) = default else { continue };
+                let Ok(text) = value(&globals, default) else { return };
+                globals.insert(name.clone(), text);
+            }
+        }
+        for stage in &file.stages {
+            let Kind::From(from) = &stage.from.kind else { continue };
+            let Ok(text) = value(&globals, &from.base) else { return };
+            if text.parse::<Reference>().is_err() {
+                let detail = format!("Default value for ARG {} results in empty or invalid base image name", from.base);
+                self.lint.warn(Rule::InvalidDefaultArgInFrom, &stage.from.line, detail);
+            }
+        }
+    }
+
+    /// Reports variables of FROM that no ARG declares.
+    fn check_declared(&self, line: &Line, expanded: &Expanded) {
+        for name in expanded.unset.iter().filter(|name| !self.declared.contains(*name)) {
+            let known = self.globals.keys().chain(&self.declared).map(String::as_str);
+            let detail = format!("FROM argument '{name}' is not declared{}", meant(name, known, ""));
+            self.lint.warn(Rule::UndefinedArgInFrom, line, detail);
+        }
+    }
+
+    fn check_platform(&self, line: &Line, typed: &str, stage: Option<&str>, expanded: &Expanded) {
+        let is_target = expanded.used.len() == 1 && expanded.used.contains("TARGETPLATFORM");
+        if is_target && expanded.unset.is_empty() && self.globals.get("TARGETPLATFORM") == Some(&expanded.text) {
+            let detail = format!(
+                "Setting platform to predefined {typed} in FROM is redundant as this is the default behavior"
+            );
+            self.lint.warn(Rule::RedundantTargetPlatform, line, detail);
+        }
+        if !expanded.used.is_empty() || !expanded.unset.is_empty() {
+            return;
+        }
+        let Some(platform) = Platform::parse(&expanded.text) else { return };
+        let stage = stage.unwrap_or_default();
+        if !stage.contains(&platform.os) && !stage.contains(&platform.architecture) {
+            let detail = format!("FROM --platform flag should not use constant value {:?}", expanded.text);
+            self.lint.warn(Rule::FromPlatformFlagConstDisallowed, line, detail);
+        }
     }
 
     fn add_globals(&mut self, instruction: &Instruction) -> Result<(), Error> {
@@ -166,6 +233,7 @@ impl Plan {
     fn add_stage(&mut self, text: super::dockerfile::StageText) -> Result<(), Error> {
         let Instruction { line, kind: Kind::From(from) } = text.from else { return Ok(()) };
         let base = self.expand_global(&line, &from.base)?;
+        self.check_declared(&line, &base);
         if base.text.is_empty() {
             let hint = base.unset.iter().next().map(|name| {
                 let known: Vec<&str> = self.globals.keys().chain(&self.declared).map(String::as_str).collect();
@@ -177,7 +245,8 @@ impl Plan {
             let message = format!("the base `{}` is empty", from.base);
             return Err(Error::Syntax { mark: line.mark_of(&from.base), message, hint });
         }
-        let platform = from.platform.as_ref().map(|text| self.stage_platform(&line, text)).transpose()?;
+        let name = from.name.as_deref();
+        let platform = from.platform.as_ref().map(|text| self.stage_platform(&line, text, name)).transpose()?;
         let index = self.stages.len();
         let base = self.find_base(&line, &from, &base.text)?;
         let instructions = text.instructions.into_iter();
@@ -192,8 +261,10 @@ impl Plan {
         Ok(())
     }
 
-    fn stage_platform(&self, line: &Line, text: &str) -> Result<Platform, Error> {
+    fn stage_platform(&self, line: &Line, text: &str, stage: Option<&str>) -> Result<Platform, Error> {
         let expanded = self.expand_global(line, text)?;
+        self.check_declared(line, &expanded);
+        self.check_platform(line, text, stage, &expanded);
         let near = || {
             let known: Vec<&str> = self.globals.keys().map(String::as_str).collect();
             let name = expanded.unset.iter().find_map(|name| suggestion(name, &known));

@@ -14,6 +14,8 @@ use crate::build::error::{Error, Mark};
 
 /// Longest physical line in bytes, as in BuildKit.
 const LINE_LENGTH_MAX: usize = 65_535;
+/// Most comments above one instruction that are kept.
+const COMMENTS_MAX: usize = 100;
 /// Most heredocs that one instruction may open.
 const HEREDOCS_MAX: usize = 1000;
 
@@ -49,6 +51,10 @@ pub struct Line {
     pub lines: (usize, usize),
     /// Bodies of its heredocs in order.
     pub heredocs: Vec<Heredoc>,
+    /// Comments directly above, without `#`.
+    pub comments: Vec<String>,
+    /// The last line of the instruction, when an empty one interrupts it.
+    pub empty_continuation: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +90,21 @@ impl Heredoc {
 }
 
 impl Line {
+    /// The file as errors name it.
+    pub fn path(&self) -> &Path {
+        &self.source.path
+    }
+
+    /// The instruction's name as typed.
+    pub fn command(&self) -> &str {
+        self.text.split_whitespace().next().unwrap_or_default()
+    }
+
+    /// All lines of the file.
+    pub fn all_lines(&self) -> &[String] {
+        &self.source.lines
+    }
+
     /// The place of `length` bytes of `text` from `offset`.
     pub fn mark(&self, offset: usize, length: usize) -> Box<Mark> {
         let piece = self.pieces.iter().rev().find(|piece| piece.offset <= offset).or(self.pieces.first());
@@ -102,6 +123,13 @@ impl Line {
             Some(offset) => self.mark(offset, word.len()),
             None => self.mark(0, self.text.trim_end().len()),
         }
+    }
+
+    /// An error about the file's first line, where its directives are.
+    pub fn error_of_file(&self, message: String) -> Error {
+        let source = self.source.lines.first().cloned().unwrap_or_default();
+        let location = Location { file: self.source.path.clone(), line: 1, column: 1 };
+        Error::Syntax { mark: Box::new(Mark { location, length: source.len(), source }), message, hint: None }
     }
 
     /// A syntax error about `word`.
@@ -134,6 +162,7 @@ pub fn split(path: &Path, text: &str) -> Result<(Directives, Vec<Line>), Error> 
         directives: Directives { escape: '\\', syntax: None, check: None },
         directives_done: false,
         escape_seen: false,
+        comments: Vec::new(),
     };
     let mut lines = Vec::new();
     while let Some(line) = splitter.next_line()? {
@@ -152,6 +181,7 @@ struct Splitter<'a> {
     directives: Directives,
     directives_done: bool,
     escape_seen: bool,
+    comments: Vec<String>,
 }
 
 impl Splitter<'_> {
@@ -161,7 +191,14 @@ impl Splitter<'_> {
             let physical = self.source.lines[index].clone();
             self.at += 1;
             let trimmed = physical.trim_start();
-            self.read_directive(index, trimmed)?;
+            let is_directive = self.read_directive(index, trimmed)?;
+            match trimmed.strip_prefix('#').map(str::trim) {
+                Some("") => self.comments.clear(),
+                Some(comment) if !is_directive && self.comments.len() < COMMENTS_MAX => {
+                    self.comments.push(comment.to_owned());
+                }
+                _ => {}
+            }
             let content = if trimmed.starts_with('#') { "" } else { trimmed };
             let (piece, continued) = self.without_continuation(content);
             if piece.is_empty() && !continued {
@@ -173,6 +210,8 @@ impl Splitter<'_> {
                 pieces: vec![Piece { offset: 0, line: index + 1, column_byte: physical.len() - trimmed.len() }],
                 lines: (index + 1, index + 1),
                 heredocs: Vec::new(),
+                comments: std::mem::take(&mut self.comments),
+                empty_continuation: None,
             };
             if continued {
                 self.join_continuations(&mut line);
@@ -185,20 +224,23 @@ impl Splitter<'_> {
     }
 
     fn join_continuations(&mut self, line: &mut Line) {
+        let mut has_empty = false;
         while self.at < self.raw.len() {
             let physical = self.source.lines[self.at].clone();
             self.at += 1;
             let trimmed = physical.trim_start();
             if trimmed.is_empty() || trimmed.starts_with('#') {
+                has_empty |= trimmed.is_empty();
                 continue;
             }
             let (piece, continued) = self.without_continuation(&physical);
             line.pieces.push(Piece { offset: line.text.len(), line: self.at, column_byte: 0 });
             line.text.push_str(piece);
             if !continued {
-                return;
+                break;
             }
         }
+        line.empty_continuation = has_empty.then_some(self.at);
     }
 
     /// The line without its continuation character, and whether it had one: an escape character that is
@@ -211,13 +253,13 @@ impl Splitter<'_> {
         }
     }
 
-    fn read_directive(&mut self, index: usize, line: &str) -> Result<(), Error> {
+    fn read_directive(&mut self, index: usize, line: &str) -> Result<bool, Error> {
         if self.directives_done {
-            return Ok(());
+            return Ok(false);
         }
         let Some((name, value)) = directive(line) else {
             self.directives_done = true;
-            return Ok(());
+            return Ok(false);
         };
         let fail = |message: String| {
             let source = self.source.lines[index].clone();
@@ -240,7 +282,7 @@ impl Splitter<'_> {
                 other => return fail(format!("the escape character is `\\` or `` ` ``, not `{other}`")),
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn take_heredocs(&mut self, line: &mut Line) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 pub(super) mod attach;
 mod build;
 mod build_check;
-mod build_image;
+pub(super) mod build_image;
 pub(super) mod commit;
 mod config;
 pub(super) mod cp;

@@ -14,7 +14,7 @@ mod prune;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use super::commands::{image, import, load, network, pull, rmi, system, tag, version, volume};
+use super::commands::{build_image, image, import, load, network, pull, rmi, system, tag, version, volume};
 use super::{Context, Mistake, Outcome};
 
 /// Docker's command line.
@@ -90,6 +90,8 @@ macro_rules! verbs {
 }
 
 verbs! {
+    Build(Box<build_image::Args>) "build" => build_image::run;
+    Buildx(Buildx) "buildx" => buildx;
     Container(container::Args) "container" => container::run;
     Image(image::Args) "image" => image::run;
     Images(image::List) "images" => image::list;
@@ -103,6 +105,25 @@ verbs! {
     Tag(tag::Args) "tag" => tag::run;
     Version(version::Args) "version" => version::run;
     Volume(volume::Args) "volume" => volume::run;
+}
+
+/// Build images, as the plugin of that name does
+#[derive(Debug, clap::Args)]
+struct Buildx {
+    #[command(subcommand)]
+    verb: BuildxVerb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum BuildxVerb {
+    #[command(visible_alias = "b")]
+    Build(Box<build_image::Args>),
+}
+
+fn buildx(context: &Context, args: &Buildx) -> Outcome {
+    match &args.verb {
+        BuildxVerb::Build(args) => build_image::run(context, args),
+    }
 }
 
 impl Arguments {
