@@ -91,6 +91,15 @@ pub enum Error {
         #[source]
         source: crate::runtime::Error,
     },
+    /// There is no SSH agent.
+    #[error("{}: cannot make an SSH agent available", mark.location)]
+    Agent {
+        /// The instruction.
+        mark: Box<Mark>,
+        /// Why.
+        #[source]
+        source: super::agent::AgentError,
+    },
     /// Build checks found something, and the Dockerfile says that this is an error.
     #[error("lint violation found for rules: {rules}")]
     Lint {
@@ -218,6 +227,7 @@ impl Explain for Error {
             | Self::Copy { mark, .. }
             | Self::Fetch { mark, .. }
             | Self::Git { mark, .. }
+            | Self::Agent { mark, .. }
             | Self::User { mark, .. }
             | Self::Run { mark, .. }
             | Self::Image { mark, .. } => vec![mark.excerpt(String::new())],

@@ -91,6 +91,8 @@ struct State {
 pub struct Running<'a> {
     /// The step.
     pub step: &'a Step,
+    /// The stage it belongs to.
+    pub stage: usize,
     /// How progress names it.
     pub resource: String,
     /// The layers below it, bottom first.
@@ -204,10 +206,8 @@ impl<'a> Executor<'a> {
             super::plan::Base::Image(reference) => {
                 Built { layers: self.image(reference).layers.clone(), created: Vec::new() }
             }
-            super::plan::Base::Folder(path) => {
-                let reason = format!("a stage cannot begin with the folder {} yet", path.display());
-                return Err(Error::Context { name: stage.label.clone(), reason });
-            }
+            // The first step copies it.
+            super::plan::Base::Folder(_) | super::plan::Base::Remote(_) => Built::default(),
         };
         let Some(interpreted) = self.stages.get(&index) else { return Ok(built) };
         let total = interpreted.steps.len();
@@ -219,7 +219,7 @@ impl<'a> Executor<'a> {
             let resource = format!("[{name}{}/{total}] {}", number + 1, step.title);
             let begin = Instant::now();
             self.report(&resource, EventStatus::Working, "");
-            let running = Running { step, resource: resource.clone(), layers: &built.layers };
+            let running = Running { step, stage: index, resource: resource.clone(), layers: &built.layers };
             match self.step(&running) {
                 Ok((record, cached)) => {
                     let text = if cached {
@@ -257,7 +257,7 @@ impl<'a> Executor<'a> {
         match origin {
             Origin::Stage(index) => self.lock().built.get(index).map(|built| built.layers.clone()).unwrap_or_default(),
             Origin::Image(reference) => self.image(reference).layers.clone(),
-            Origin::Folder(_) | Origin::Scratch => Vec::new(),
+            Origin::Folder(_) | Origin::Remote(_) | Origin::Scratch => Vec::new(),
         }
     }
 
@@ -320,6 +320,9 @@ impl<'a> Executor<'a> {
         field(&mut hasher, KEY_VERSION);
         field(&mut hasher, kind.as_bytes());
         field(&mut hasher, identity(running.layers).as_bytes());
+        if let Some(epoch) = self.plan.epoch {
+            field(&mut hasher, &epoch.to_le_bytes());
+        }
         hasher
     }
 
@@ -330,14 +333,14 @@ impl<'a> Executor<'a> {
         key: &Digest,
         execute: impl FnOnce() -> Result<LayerRecord, Error>,
     ) -> Result<(StepRecord, bool), Error> {
-        if let Some(record) = self.remembered(key)? {
+        if let Some(record) = self.remembered(running, key)? {
             return Ok((record, true));
         }
         let begin = jiff::Timestamp::now();
         let _lock = self.store.lock_digest(key)?;
         // Another build may have done it meanwhile; that is new enough even with --no-cache.
         if let Some(record) = self.store.cache().step(key)?
-            && (!self.request.no_cache || record.created >= begin)
+            && (!self.is_forgetful(running) || record.created >= begin)
         {
             return Ok((record, true));
         }
@@ -353,8 +356,17 @@ impl<'a> Executor<'a> {
         Ok((record, false))
     }
 
-    fn remembered(&self, key: &Digest) -> Result<Option<StepRecord>, Error> {
-        if self.request.no_cache {
+    /// Whether the step is to be run again.
+    fn is_forgetful(&self, running: &Running<'_>) -> bool {
+        let stage = &self.plan.stages[running.stage];
+        let is_it = |wanted: &String| {
+            wanted.eq_ignore_ascii_case(&stage.label) || wanted.parse() == Ok(running.stage)
+        };
+        self.request.no_cache || self.request.no_cache_stages.iter().any(is_it)
+    }
+
+    fn remembered(&self, running: &Running<'_>, key: &Digest) -> Result<Option<StepRecord>, Error> {
+        if self.is_forgetful(running) {
             return Ok(None);
         }
         Ok(self.store.cache().step(key)?)
@@ -371,6 +383,14 @@ impl<'a> Executor<'a> {
         let mut target = Target::new(writer.folder(), &below)?;
         fill(&mut target, &below)?;
         target.finish()?;
+        self.commit(writer)
+    }
+
+    /// Commits a layer that was filled.
+    pub(super) fn commit(&self, writer: LayerWriter) -> Result<LayerRecord, Error> {
+        if let Some(epoch) = self.plan.epoch {
+            super::epoch::clamp(writer.folder(), epoch)?;
+        }
         Ok(writer.commit_by_content()?)
     }
 
@@ -395,7 +415,7 @@ impl<'a> Executor<'a> {
             _ => None,
         };
         if let Some(cheap) = &cheap
-            && let Some(record) = self.remembered(cheap)?
+            && let Some(record) = self.remembered(running, cheap)?
         {
             return Ok((record, true));
         }
@@ -554,6 +574,7 @@ impl<'a> Executor<'a> {
             Some(Origin::Stage(index)) => format!("the stage {}", self.plan.stages[*index].label),
             Some(Origin::Image(reference)) => format!("the image {reference}"),
             Some(Origin::Folder(path)) => path.display().to_string(),
+            Some(Origin::Remote(address)) => address.clone(),
             Some(Origin::Scratch) => "scratch".into(),
         };
         let dockerfile = match &self.request.dockerfile {
@@ -605,6 +626,17 @@ impl<'a> Executor<'a> {
         Ok(digest_groups(&self.selected(line, &CopyAction::of_context(source))?.1))
     }
 
+    /// Copies what is at `source` of another stage, an image or a folder into `folder`, which is empty.
+    pub fn copy_origin(&self, line: &Line, origin: &Origin, source: &str, folder: &Path) -> Result<(), Error> {
+        let action = CopyAction { origin: Some(origin.clone()), ..CopyAction::of_context(source) };
+        let (files, groups) = self.selected(line, &action)?;
+        let nothing = self.tree(&[])?;
+        let mut target = Target::new(folder, &nothing)?;
+        let manner = Manner { destination: "/", owner: None, chmod: None, unpack: false };
+        copy_groups(&mut target, files.get(self)?, &groups, &manner).map_err(|error| self.copy_error(line, error))?;
+        Ok(target.finish()?)
+    }
+
     /// Copies a part of the build context, without what is ignored, to the same place below `folder`.
     pub fn copy_context(&self, line: &Line, source: &str, folder: &Path) -> Result<(), Error> {
         let mut action = CopyAction::of_context(source);
@@ -644,11 +676,6 @@ impl Source {
             Self::Context | Self::None => Ok(&executor.context()?.tree),
         }
     }
-}
-
-/// The error for something that this version does not do.
-pub fn unsupported(line: &Line, word: &str, what: &str) -> Error {
-    Error::Unsupported { mark: line.mark_of(word), what: what.to_owned() }
 }
 
 /// The folders of layers, bottom first, each once: overlayfs refuses a folder that it has already. Of layers with

@@ -16,7 +16,19 @@ use crate::model::image::{Image, RootFs};
 use crate::store::Store;
 
 /// Records the image and tags it.
-pub fn finish(store: &Store, request: &BuildRequest, state: State, built: Built) -> Result<Image, Error> {
+///
+/// With an `epoch` (seconds since 1970) that is when everything was made.
+pub fn finish(
+    store: &Store,
+    request: &BuildRequest,
+    state: State,
+    mut built: Built,
+    epoch: Option<i64>,
+) -> Result<Image, Error> {
+    let epoch = epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    if let Some(epoch) = epoch {
+        built.created.iter_mut().for_each(|time| *time = epoch);
+    }
     let mut config = state.image;
     config.config.labels.extend(request.labels.clone());
     config.rootfs =
@@ -28,6 +40,9 @@ pub fn finish(store: &Store, request: &BuildRequest, state: State, built: Built)
         if entry.created.is_some() {
             latest.clone_from(&entry.created);
             continue;
+        }
+        if let Some(epoch) = epoch {
+            latest = Some(epoch.to_string());
         }
         if !entry.empty_layer
             && let Some(time) = times.next()

@@ -18,7 +18,7 @@ use super::error::Error;
 use super::git::is_git;
 use super::lint::{Rule, is_secret, meant};
 use super::mode::Chmod;
-use super::plan::{Origin, Plan, Planned};
+use super::plan::{Base, Origin, Plan, Planned};
 use super::ports::exposed;
 use crate::model::image::{ContainerDefaults, History, ImageConfig, ImageHealthcheck};
 
@@ -238,6 +238,9 @@ pub fn interpret(plan: &Plan, index: usize, state: State) -> Result<Interpreted,
     if !base_folder.is_empty() {
         stage.state.image.config.working_dir = joined(&base_folder, "/");
     }
+    if let Base::Folder(_) | Base::Remote(_) = &plan.stages[index].base {
+        stage.begin_with_folder(index);
+    }
     for planned in &plan.stages[index].instructions {
         stage.dispatch(planned)?;
     }
@@ -255,6 +258,20 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
+    /// A named context in the place of a base image: its files are the first layer.
+    fn begin_with_folder(&mut self, index: usize) {
+        let stage = &self.plan.stages[index];
+        let origin = match &stage.base {
+            Base::Folder(path) => Origin::Folder(path.clone()),
+            Base::Remote(address) => Origin::Remote(address.clone()),
+            _ => return,
+        };
+        let action = CopyAction { origin: Some(origin), ..CopyAction::of_context("/") };
+        let line = stage.from.clone();
+        self.step(&line, Action::Copy(action));
+        self.history(format!("{} # buildkit", line.text.trim()), false);
+    }
+
     fn config(&mut self) -> &mut ContainerDefaults {
         &mut self.state.image.config
     }
@@ -585,7 +602,8 @@ impl Stage<'_> {
     fn run(&mut self, planned: &Planned, run: &Run) -> Result<(), Error> {
         let line = &planned.instruction.line;
         if !run.devices.is_empty() {
-            return Err(line.error("--device", "--device is not supported yet"));
+            // As in BuildKit, where only the experimental front end knows it.
+            return Err(line.error("--device", "RUN --device is not part of the stable Dockerfile language"));
         }
         let (text, script) = self.run_command(line, run)?;
         let args = match (&run.form, text, &script) {

@@ -12,11 +12,14 @@
 //!
 //! Source: <https://docs.docker.com/reference/dockerfile/>, BuildKit's newest stable front end.
 
+mod agent;
 mod archive;
+mod binfmt;
 mod content;
 mod copier;
 mod copy;
 mod dockerfile;
+mod epoch;
 mod error;
 mod execute;
 mod export;
@@ -135,14 +138,17 @@ fn read_dockerfile(request: &BuildRequest) -> Result<Dockerfile, Error> {
 pub fn build(store: &Store, request: &BuildRequest, progress: &dyn Progress) -> Result<Image, Error> {
     let mut plan = plan::Plan::new(read_dockerfile(request)?, request)?;
     plan.ignore = Some(ignore_file(request)?);
-    let images = resolve_images(store, request, &mut plan, progress)?;
+    let epoch = epoch::resolve(store, &plan.wanted_epoch, request)?;
+    plan.set_epoch(epoch);
+    let (fetched, layouts) = fetch_contexts(store, request, &mut plan, progress)?;
+    let images = resolve_images(store, request, &mut plan, layouts, progress)?;
     let mut states: BTreeMap<usize, interpret::State> = BTreeMap::new();
     let mut stages = BTreeMap::new();
     for index in plan.reachable() {
         let state = match &plan.stages[index].base {
             plan::Base::Stage(base) => states.get(base).map(interpret::State::of_stage).unwrap_or_default(),
             plan::Base::Image(reference) => interpret::State::of_image(&images[reference].config, &plan),
-            plan::Base::Scratch | plan::Base::Folder(_) => interpret::State::of_nothing(&plan),
+            plan::Base::Scratch | plan::Base::Folder(_) | plan::Base::Remote(_) => interpret::State::of_nothing(&plan),
         };
         let interpreted = interpret::interpret(&plan, index, state)?;
         states.insert(index, interpreted.state.clone());
@@ -158,8 +164,54 @@ pub fn build(store: &Store, request: &BuildRequest, progress: &dyn Progress) -> 
     let ignore = plan.ignore.clone().unwrap_or_default();
     let executor = execute::Executor::new(store, request, &plan, stages, &images, ignore, progress);
     let built = executor.run()?;
+    drop(fetched);
     let state = states.remove(&plan.target).unwrap_or_default();
-    finish::finish(store, request, state, built)
+    finish::finish(store, request, state, built, plan.epoch)
+}
+
+/// Fetches the named contexts that reachable stages read from and that are not on this host; they become folders
+/// and images of the plan.
+fn fetch_contexts(
+    store: &Store,
+    request: &BuildRequest,
+    plan: &mut plan::Plan,
+    progress: &dyn Progress,
+) -> Result<(Vec<RemoteContext>, BTreeMap<Reference, Image>), Error> {
+    let (mut folders, mut images) = (Vec::new(), BTreeMap::new());
+    for address in plan.remotes() {
+        let title = format!("[context] {address}");
+        progress.working(&title, "Fetching");
+        if let Some(layout) = address.strip_prefix("oci-layout://") {
+            let (path, wanted) = split_layout(layout);
+            let fail = |error: &dyn std::error::Error| Error::Context {
+                name: address.clone(),
+                reason: remote::told(error),
+            };
+            let image = image::load_layout(store, std::path::Path::new(path), wanted).map_err(|error| fail(&error))?;
+            // A name of its own, which no registry can have.
+            let name = format!("layout.invalid/{}:layout", image.id.hex());
+            let reference: Reference = name.parse().map_err(|error: crate::model::reference::InvalidReference| fail(&error))?;
+            plan.settle(&address, &plan::Origin::Image(reference.clone()));
+            images.insert(reference, image);
+        } else {
+            let context = fetch_context(store, &address, &request.secrets)?;
+            plan.settle(&address, &plan::Origin::Folder(context.folder.clone()));
+            folders.push(context);
+        }
+        progress.done(&title, "Fetched");
+    }
+    Ok((folders, images))
+}
+
+/// `path`, `path:tag` or `path@digest`.
+fn split_layout(text: &str) -> (&str, Option<&str>) {
+    if let Some((path, digest)) = text.split_once('@') {
+        return (path, Some(digest));
+    }
+    match text.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        _ => (text, None),
+    }
 }
 
 /// Makes all images present that reachable stages need, and adds their ONBUILD triggers, which may need more.
@@ -167,9 +219,9 @@ fn resolve_images(
     store: &Store,
     request: &BuildRequest,
     plan: &mut plan::Plan,
+    mut images: BTreeMap<Reference, Image>,
     progress: &dyn Progress,
 ) -> Result<BTreeMap<Reference, Image>, Error> {
-    let mut images: BTreeMap<Reference, Image> = BTreeMap::new();
     let mut triggered = BTreeSet::new();
     loop {
         let wanted = plan.images()?.into_iter();

@@ -17,10 +17,12 @@ use super::dockerfile::expand::{Expanded, Syntax, expand};
 use super::dockerfile::instruction::{Instruction, Kind};
 use super::dockerfile::lines::Line;
 use super::dockerfile::{Dockerfile, suggestion};
+use super::epoch::{self, Epoch};
 use super::error::{Error, Mark};
 use super::ignore::Patterns;
 use super::lint::{Linter, Rule, meant};
 use super::platform::Platform;
+use super::remote::is_remote;
 use super::request::BuildRequest;
 use crate::model::reference::Reference;
 
@@ -37,6 +39,10 @@ pub struct Plan {
     pub globals: BTreeMap<String, String>,
     /// Build arguments that were given.
     pub args: BTreeMap<String, String>,
+    /// Where the time of what is made comes from.
+    pub wanted_epoch: Epoch,
+    /// The time of what is made, seconds since 1970.
+    pub epoch: Option<i64>,
     /// Build checks.
     pub lint: Linter,
     /// The context's ignore file, for a check; `None` where it does not matter.
@@ -85,6 +91,8 @@ pub enum Base {
     Image(Reference),
     /// A folder of the host (a named context).
     Folder(PathBuf),
+    /// A named context that has to be fetched.
+    Remote(String),
 }
 
 /// Where COPY and RUN mounts read from besides the build context.
@@ -96,6 +104,8 @@ pub enum Origin {
     Image(Reference),
     /// A folder of the host (a named context).
     Folder(PathBuf),
+    /// A named context that has to be fetched.
+    Remote(String),
     /// Nothing (`scratch`).
     Scratch,
 }
@@ -133,6 +143,8 @@ impl Plan {
         lint.check_file(&file);
         let mut plan = Self {
             lint,
+            wanted_epoch: Epoch::None,
+            epoch: None,
             ignore: None,
             escape: file.directives.escape,
             stages: Vec::new(),
@@ -153,6 +165,7 @@ impl Plan {
         for index in 0..plan.stages.len() {
             plan.find_origins(index)?;
         }
+        plan.wanted_epoch = epoch::wanted(&plan, request)?;
         plan.target = plan.find_target(request.target.as_deref())?;
         plan.check_circles()?;
         plan.check_order()?;
@@ -209,6 +222,56 @@ impl Plan {
             let detail = format!("FROM --platform flag should not use constant value {:?}", expanded.text);
             self.lint.warn(Rule::FromPlatformFlagConstDisallowed, line, detail);
         }
+    }
+
+    /// The named context of that name.
+    pub fn context(&self, name: &str) -> Option<&Origin> {
+        self.contexts.get(name)
+    }
+
+    /// Sets the time of what is made, also where instructions read it.
+    pub fn set_epoch(&mut self, seconds: Option<i64>) {
+        self.epoch = seconds;
+        for variables in [&mut self.args, &mut self.globals] {
+            match seconds {
+                Some(seconds) => {
+                    if let Some(value) = variables.get_mut(epoch::NAME) {
+                        *value = seconds.to_string();
+                    }
+                }
+                None => drop(variables.remove(epoch::NAME)),
+            }
+        }
+    }
+
+    /// Addresses of named contexts that reachable stages need and that have to be fetched.
+    pub fn remotes(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for index in self.reachable() {
+            let stage = &self.stages[index];
+            if let Base::Remote(address) = &stage.base {
+                found.insert(address.clone());
+            }
+            for origin in stage.instructions.iter().flat_map(|planned| planned.origins.iter().flatten()) {
+                if let Origin::Remote(address) = origin {
+                    found.insert(address.clone());
+                }
+            }
+        }
+        found
+    }
+
+    /// Puts what was fetched in the place of its address.
+    pub fn settle(&mut self, address: &str, origin: &Origin) {
+        let is_it = |other: &Origin| matches!(other, Origin::Remote(known) if known == address);
+        for stage in &mut self.stages {
+            if matches!(&stage.base, Base::Remote(known) if known == address) {
+                stage.base = origin.clone().into();
+            }
+            let origins = stage.instructions.iter_mut().flat_map(|planned| planned.origins.iter_mut().flatten());
+            origins.filter(|other| is_it(other)).for_each(|other| other.clone_from(origin));
+        }
+        self.contexts.values_mut().filter(|other| is_it(other)).for_each(|other| other.clone_from(origin));
     }
 
     fn add_globals(&mut self, instruction: &Instruction) -> Result<(), Error> {
@@ -539,6 +602,7 @@ impl From<Origin> for Base {
             Origin::Stage(index) => Self::Stage(index),
             Origin::Image(reference) => Self::Image(reference),
             Origin::Folder(path) => Self::Folder(path),
+            Origin::Remote(address) => Self::Remote(address),
             Origin::Scratch => Self::Scratch,
         }
     }
@@ -562,8 +626,10 @@ fn named_contexts(request: &BuildRequest) -> Result<BTreeMap<String, Origin>, Er
                 reason: error.to_string(),
             };
             Origin::Image(text.parse().map_err(invalid)?)
+        } else if value.starts_with("oci-layout://") || is_remote(value) {
+            Origin::Remote(value.clone())
         } else if value.contains("://") || value.starts_with("service:") || value.starts_with("target:") {
-            let reason = format!("`{value}`: only folders and docker-image:// are supported yet");
+            let reason = format!("`{value}` is none of: a folder, docker-image://, oci-layout://, git, http");
             return Err(Error::Context { name: name.clone(), reason });
         } else {
             Origin::Folder(PathBuf::from(value))

@@ -39,6 +39,8 @@ pub struct BuildRequest {
     pub no_cache_stages: Vec<String>,
     /// SSH agents that RUN steps may use, by id.
     pub ssh: BTreeMap<String, SshSource>,
+    /// Whether `RUN --network=host` is allowed.
+    pub allow_host_network: bool,
     /// Whether `RUN --security=insecure` is allowed.
     pub allow_insecure: bool,
     /// Annotations of the manifest.
@@ -77,6 +79,7 @@ impl BuildRequest {
             ignore_file: true,
             no_cache_stages: Vec::new(),
             ssh: BTreeMap::new(),
+            allow_host_network: false,
             allow_insecure: false,
             annotations: BTreeMap::new(),
             context_time_seconds: None,

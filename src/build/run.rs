@@ -20,13 +20,16 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use sha2::Sha256;
 
+use super::agent::AgentSocket;
 use super::content::field;
+use super::dockerfile::instruction::RunNetwork;
 use super::dockerfile::lines::Line;
 use super::dockerfile::mount::{MountKind, RunMount, Sharing};
 use super::error::{Error, RunFailure};
-use super::execute::{Executor, Running, digest, identity, unsupported};
+use super::execute::{Executor, Running, digest, identity};
 use super::interpret::{RunAction, clean, proxy_environment};
 use super::plan::Origin;
+use super::request::BuildNetwork;
 use super::run_network::RunNet;
 use super::run_spec::container_spec;
 use super::tree::{Meta, Tree, look_at, names_in};
@@ -90,9 +93,7 @@ impl Executor<'_> {
     /// Runs the command and commits what it wrote.
     pub(super) fn run_step(&self, running: &Running<'_>, action: &RunAction) -> Result<LayerRecord, Error> {
         let line = &running.step.line;
-        if action.insecure {
-            return Err(unsupported(line, "--security", "RUN --security=insecure"));
-        }
+        self.check_allowed(running, action)?;
         if running.layers.is_empty() {
             let hint = Some("begin the stage with an image, or COPY --from one before".to_owned());
             let message = "a RUN needs a file system: this stage is still empty".to_owned();
@@ -127,7 +128,33 @@ impl Executor<'_> {
         drop(scratch);
         result?;
         stubs.remove_from(writer.folder())?;
-        Ok(writer.commit_by_content()?)
+        self.commit(writer)
+    }
+
+    /// What a step may do only when the caller allowed it, and what it cannot do here.
+    fn check_allowed(&self, running: &Running<'_>, action: &RunAction) -> Result<(), Error> {
+        let line = &running.step.line;
+        let refused = |word: &str, message: String, hint: Option<String>| {
+            Err(Error::Syntax { mark: line.mark_of(word), message, hint })
+        };
+        if action.insecure && !self.request.allow_insecure {
+            let hint = Some("pass `--allow security.insecure` if you trust this Dockerfile".to_owned());
+            return refused("--security", "security.insecure is not allowed".into(), hint);
+        }
+        let may_use_host = self.request.allow_host_network || self.request.network == BuildNetwork::Host;
+        if action.network == RunNetwork::Host && !may_use_host {
+            let hint = Some("pass `--allow network.host` if you trust this Dockerfile".to_owned());
+            return refused("--network", "network.host is not allowed".into(), hint);
+        }
+        let architecture = self.stages.get(&running.stage).map(|stage| stage.state.image.architecture.as_str());
+        if let Some(architecture) = architecture
+            && let Some(obstacle) = super::binfmt::obstacle(architecture)
+        {
+            let message = format!("programs of {architecture} cannot run on this {} host: {obstacle}", std::env::consts::ARCH);
+            let hint = "install qemu-user-static with its binfmt handlers (Debian: qemu-user-binfmt), or build there";
+            return refused("", message, Some(hint.into()));
+        }
+        Ok(())
     }
 
     fn execute(
@@ -257,15 +284,12 @@ impl Executor<'_> {
             }
             MountKind::Cache => {
                 let target = target(&action.cwd);
-                if origin.is_some() {
-                    return Err(unsupported(line, "from=", "a cache mount with `from`"));
-                }
-                let cache = self.cache_mount(mount, &target)?;
+                let cache = self.cache_mount(line, mount, origin, &target)?;
                 mounts.resolved.push(bind(target, cache.folder.clone(), None, mount.read_only));
                 mounts.caches.push(cache);
             }
             MountKind::Secret => self.secret_mount(line, mount, &target, mounts)?,
-            MountKind::Ssh => return Err(unsupported(line, "type=ssh", "RUN --mount=type=ssh")),
+            MountKind::Ssh => self.ssh_mount(line, mount, &target, scratch, mounts)?,
         }
         Ok(())
     }
@@ -304,7 +328,13 @@ impl Executor<'_> {
         Ok(ResolvedMount { target, read_only: false, source: ResolvedSource::Layers { stack, subpath } })
     }
 
-    fn cache_mount(&self, mount: &RunMount, target: &str) -> Result<CacheMount, Error> {
+    fn cache_mount(
+        &self,
+        line: &Line,
+        mount: &RunMount,
+        origin: Option<&Origin>,
+        target: &str,
+    ) -> Result<CacheMount, Error> {
         let sharing = match mount.sharing.unwrap_or_default() {
             Sharing::Shared => crate::store::Sharing::Shared,
             Sharing::Private => crate::store::Sharing::Private,
@@ -314,11 +344,50 @@ impl Executor<'_> {
         let namespace = self.plan.args.get("BUILDKIT_CACHE_MOUNT_NS").map_or("", String::as_str);
         let cache = self.store.cache().mount(&format!("{namespace}/{id}"), sharing)?;
         if cache.created {
+            if let Some(origin) = origin {
+                let source = mount.source.as_deref().unwrap_or("");
+                if let Err(error) = self.copy_origin(line, origin, source, &cache.folder) {
+                    // Half a seed must not be taken for a cache.
+                    drop(fs::remove_dir_all(&cache.folder));
+                    return Err(error);
+                }
+            }
             let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
             std::os::unix::fs::chown(&cache.folder, Some(owner.0), Some(owner.1)).context("own", &cache.folder)?;
             set_mode(&cache.folder, mount.mode.unwrap_or(0o755))?;
         }
         Ok(cache)
+    }
+
+    fn ssh_mount(
+        &self,
+        line: &Line,
+        mount: &RunMount,
+        target: &dyn Fn(&str) -> String,
+        scratch: &Scratch,
+        mounts: &mut Mounts,
+    ) -> Result<(), Error> {
+        let id = mount.id.as_deref().filter(|id| !id.is_empty()).unwrap_or("default");
+        let Some(source) = self.request.ssh.get(id) else {
+            if !mount.required {
+                return Ok(());
+            }
+            let message = format!("no SSH agent `{id}` was given");
+            let hint = Some(format!("pass it with `--ssh {id}`, or `--ssh {id}=SOCKET`"));
+            return Err(Error::Syntax { mark: line.mark_of("--mount"), message, hint });
+        };
+        let number = mounts.agents.len();
+        let target = target(&format!("/run/buildkit/ssh_agent.{number}"));
+        let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+        let folder = scratch.folder(&format!("ssh{number}"))?;
+        let agent = AgentSocket::new(&folder, source, owner, mount.mode.unwrap_or(0o600))
+            .map_err(|source| Error::Agent { mark: line.mark_of("--mount"), source })?;
+        mounts.resolved.push(bind(target.clone(), agent.path.clone(), None, false));
+        if number == 0 {
+            mounts.env.push(format!("SSH_AUTH_SOCK={target}"));
+        }
+        mounts.agents.push(agent);
+        Ok(())
     }
 
     fn secret_mount(
@@ -367,6 +436,8 @@ struct Mounts {
     env: Vec<String>,
     /// In use until the command ended.
     caches: Vec<CacheMount>,
+    /// Serve until the command ended.
+    agents: Vec<AgentSocket>,
 }
 
 fn bind(target: String, path: PathBuf, subpath: Option<String>, read_only: bool) -> ResolvedMount {

@@ -47,7 +47,7 @@ pub fn container_spec(
         dns: Vec::new(),
         dns_search: Vec::new(),
         dns_options: Vec::new(),
-        security: Security::default(),
+        security: Security { privileged: action.insecure, ..Security::default() },
         resources: Resources::default(),
         sysctls: BTreeMap::new(),
         ulimits: request.ulimits.clone(),

@@ -273,6 +273,8 @@ fn build_request(project: &Project, service: &Service, build: &Build, wish: &Ima
             (name.clone(), pair)
         })
         .collect();
+    request.allow_host_network = build.entitlements.iter().any(|name| name == "network.host");
+    request.allow_insecure = build.privileged || build.entitlements.iter().any(|name| name == "security.insecure");
     request.additional_contexts = build.additional_contexts.clone();
     for secret in &build.secrets {
         let object = project.secrets.get(&secret.source);

@@ -110,6 +110,28 @@ pub fn load(store: &Store, reader: &mut (dyn Read + Send), progress: &dyn Progre
     Ok(loaded)
 }
 
+/// Makes an image of an OCI image layout that is a folder present, without a name; `wanted` is its tag or digest
+/// where the layout has several.
+pub fn load_layout(store: &Store, folder: &std::path::Path, wanted: Option<&str>) -> Result<Image> {
+    store.sweep_leftovers()?;
+    let (reader, writer) = std::io::pipe().map_err(|source| Error::Read { source })?;
+    let files = std::thread::scope(|scope| {
+        // The reader takes what it can use of an archive; so the folder is one.
+        let thread = scope.spawn(|| crate::store::write_archive(folder, writer));
+        let files = Files::read(store, reader);
+        let written = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let files = files?;
+        written?;
+        Ok::<_, Error>(files)
+    })?;
+    let mut wanted = files.layout_images(wanted)?;
+    if wanted.is_empty() {
+        return Err(Error::DamagedArchive { reason: "it has no image of that name for this platform" });
+    }
+    let chosen = Wanted { references: Vec::new(), ..wanted.swap_remove(0) };
+    Ok(load_image(store, &files, chosen, &crate::model::event::Silent)?.image)
+}
+
 /// An image as an archive describes it.
 struct Wanted {
     config: String,
@@ -244,7 +266,7 @@ impl Files {
             return self.saved_images();
         }
         if self.files.contains_key("index.json") {
-            return self.layout_images();
+            return self.layout_images(None);
         }
         Err(Error::DamagedArchive {
             reason: "it has neither manifest.json nor index.json (for a tar of a root file system use import)",
@@ -263,11 +285,12 @@ impl Files {
         Ok(wanted.collect())
     }
 
-    fn layout_images(&self) -> Result<Vec<Wanted>> {
+    /// The images of an image layout; only those with the tag or digest `wanted` where one is.
+    fn layout_images(&self, wanted: Option<&str>) -> Result<Vec<Wanted>> {
         let index = manifest::parse_index(&self.document("index.json")?)?;
         let mut images = Vec::new();
         for descriptor in index.manifests() {
-            if manifest::is_attestation(descriptor) {
+            if manifest::is_attestation(descriptor) || wanted.is_some_and(|name| !manifest::is_called(descriptor, name)) {
                 continue;
             }
             let references = manifest::name_of(descriptor).into_iter().collect();

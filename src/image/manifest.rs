@@ -117,6 +117,13 @@ pub(super) fn name_of(descriptor: &Descriptor) -> Option<Reference> {
     if name.contains([':', '/']) { name.parse().ok() } else { None }
 }
 
+/// Whether an image of an image layout has that tag or digest.
+pub(super) fn is_called(descriptor: &Descriptor, name: &str) -> bool {
+    let annotation = descriptor.annotations().as_ref().and_then(|map| map.get("org.opencontainers.image.ref.name"));
+    let tag = annotation.map(|text| text.rsplit_once(':').map_or(text.as_str(), |(_, tag)| tag));
+    descriptor.digest().to_string() == name || tag == Some(name)
+}
+
 /// The media type of a layer by its first bytes.
 pub(super) fn layer_media_type(content: &mut dyn Read) -> String {
     let mut head = [0u8; 4];

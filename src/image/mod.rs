@@ -33,7 +33,7 @@ mod unpack;
 #[cfg(test)]
 mod unpack_tests;
 
-pub use archive::{ImportOptions, Loaded, import, load, publish};
+pub use archive::{ImportOptions, Loaded, import, load, load_layout, publish};
 pub use changes::apply_changes;
 pub use error::{Error, Result};
 pub use http::{Downloaded, download};

@@ -272,6 +272,10 @@ pub struct Build {
     pub cache_from: Vec<String>,
     /// Where to keep the cache.
     pub cache_to: Vec<String>,
+    /// What RUN steps may do besides: `network.host`, `security.insecure`.
+    pub entitlements: Vec<String>,
+    /// RUN steps may be insecure.
+    pub privileged: bool,
     /// Limits of RUN steps.
     pub ulimits: BTreeMap<String, Ulimit>,
 }

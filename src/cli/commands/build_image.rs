@@ -269,6 +269,9 @@ fn request(args: &Args, store: &Store) -> Result<(BuildRequest, Option<RemoteCon
     for entry in environment(&args.build_arg) {
         request.args.insert(entry.0, entry.1);
     }
+    if let Some(time) = std::env::var("SOURCE_DATE_EPOCH").ok().filter(|text| !text.is_empty()) {
+        request.args.entry("SOURCE_DATE_EPOCH".into()).or_insert(Some(time));
+    }
     request.target = args.target.clone();
     request.no_cache = args.no_cache;
     request.no_cache_stages = args.no_cache_filter.clone();
@@ -294,7 +297,7 @@ fn request(args: &Args, store: &Store) -> Result<(BuildRequest, Option<RemoteCon
     for entitlement in &args.allow {
         match entitlement.as_str() {
             "security.insecure" => request.allow_insecure = true,
-            "network.host" => {}
+            "network.host" => request.allow_host_network = true,
             other if other.starts_with("fs") || other.starts_with("ssh") || other.starts_with("device") => {}
             other => {
                 return Err(Mistake::value("--allow", other, "it is network.host or security.insecure").into());
