@@ -439,3 +439,229 @@ fn an_image_of_another_platform_is_not_taken_for_the_wanted_one() {
     assert!(matches!(error, Error::Image { .. }), "{}", told(&error));
     assert_eq!(error.excerpts().first().map(|excerpt| excerpt.location.column), Some(29));
 }
+
+#[test]
+fn the_same_sources_make_the_same_digest_at_a_given_time() {
+    let bench = Bench::new();
+    bench.write("a", "a");
+    let mut request = bench.request("FROM busybox\nARG SOURCE_DATE_EPOCH\nRUN mkdir /d; echo $SOURCE_DATE_EPOCH >/d/x\nCOPY a /d/\n");
+    request.no_cache = true;
+    request.args.insert("SOURCE_DATE_EPOCH".into(), Some("1700000000".into()));
+    let build = || build(&bench.store, &request, &bench).unwrap_or_else(|error| panic!("{}", told(&error)));
+    let (first, second) = (build(), build());
+    assert_eq!(first.id, second.id);
+    assert_eq!(first.config.created.as_deref(), Some("2023-11-14T22:13:20Z"));
+    assert_eq!(bench.text(&first, "d/x"), "1700000000\n");
+    for name in ["d", "d/x", "d/a"] {
+        let path = bench.file(&first, name).expect("the file");
+        assert_eq!(path.metadata().expect("metadata").mtime(), 1_700_000_000, "{name}");
+    }
+    request.args.insert("SOURCE_DATE_EPOCH".into(), Some("soon".into()));
+    let error = wharf::build::build(&bench.store, &request, &bench).expect_err("not a time");
+    assert!(told(&error).contains("invalid SOURCE_DATE_EPOCH: soon"), "{}", told(&error));
+}
+
+/// Serves the files below `folder` on a loopback port as long as the process lives; returns its address.
+fn serve(folder: PathBuf) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("its address"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            drop(answer(stream, &folder));
+        }
+    });
+    address
+}
+
+fn answer(mut stream: std::net::TcpStream, folder: &Path) -> std::io::Result<()> {
+    use std::io::{BufRead, BufReader, Write};
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
+    while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+    let path = first.split(' ').nth(1).unwrap_or_default().split('?').next().unwrap_or_default().trim_start_matches('/');
+    if path == "moved" {
+        return stream.write_all(b"HTTP/1.1 302 Found\r\nLocation: /a.tar\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    }
+    match std::fs::read(folder.join(path)) {
+        Ok(content) => {
+            let head = "HTTP/1.1 200 OK\r\nLast-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\nConnection: close\r\n";
+            stream.write_all(format!("{head}Content-Length: {}\r\n\r\n", content.len()).as_bytes())?;
+            stream.write_all(&content)
+        }
+        Err(_) => stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
+    }
+}
+
+/// A small archive with the file `inside`.
+fn small_archive() -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(2);
+    archive.append_data(&mut header, "inside", &b"in"[..]).expect("an entry");
+    archive.into_inner().expect("an archive")
+}
+
+#[test]
+fn urls_are_added_under_their_names_with_their_times_and_checksums() {
+    let bench = Bench::new();
+    bench.write("served/f.txt", "file");
+    std::fs::write(bench.path("served/a.tar"), small_archive()).expect("the archive");
+    let server = serve(bench.path("served"));
+    let digest = wharf::base::id::Digest::of(b"file");
+    let image = bench.build(&format!(
+        "FROM busybox\nADD {server}/f.txt?x=y /d/\nADD --checksum={digest} --chmod=644 {server}/f.txt /g\n\
+         ADD {server}/moved /kept\nADD --unpack {server}/a.tar /un/\n"
+    ));
+    let file = bench.file(&image, "d/f.txt").expect("the file");
+    let metadata = file.metadata().expect("metadata");
+    assert_eq!((metadata.mode() & 0o7777, metadata.mtime()), (0o600, 1_445_412_480));
+    assert_eq!(bench.text(&image, "g"), "file");
+    assert_eq!(bench.file(&image, "g").expect("it").metadata().expect("metadata").mode() & 0o7777, 0o644);
+    assert_eq!(std::fs::read(bench.file(&image, "kept").expect("it")).expect("content"), small_archive());
+    assert_eq!(bench.text(&image, "un/inside"), "in");
+    let other = wharf::base::id::Digest::of(b"other");
+    for (wrong, why) in [
+        (format!("ADD --checksum={other} {server}/f.txt /"), "its digest is"),
+        (format!("ADD {server}/none /"), "404"),
+        ("ADD --checksum=md5:1 http://127.0.0.1:1/x /".to_owned(), "is not a checksum"),
+    ] {
+        let error = bench.try_build(&format!("FROM busybox\n{wrong}\n")).expect_err(&wrong);
+        assert!(told(&error).contains(why), "{wrong}: {}", told(&error));
+    }
+}
+
+/// Runs git with a configuration of its own.
+fn git(folder: &Path, arguments: &[&str]) {
+    let status = std::process::Command::new("git")
+        .args(["-c", "user.name=n", "-c", "user.email=n@example.com", "-c", "init.defaultBranch=main"])
+        .args(arguments)
+        .current_dir(folder)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_COMMITTER_DATE", "@1600000000 +0000")
+        .output();
+    let output = status.expect("git is needed for this test");
+    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn repositories_are_added_and_built_from() {
+    let bench = Bench::new();
+    bench.write("repo/sub/s", "one");
+    bench.write("repo/Dockerfile", "FROM busybox\nCOPY . /r\n");
+    bench.write("repo/.dockerignore", "sub\n");
+    let repo = bench.path("repo");
+    git(&repo, &["init", "-q"]);
+    git(&repo, &["add", "."]);
+    git(&repo, &["commit", "-qm", "one"]);
+    git(&repo, &["tag", "v1"]);
+    bench.write("repo/sub/s", "two");
+    git(&repo, &["commit", "-qam", "two"]);
+    std::fs::create_dir_all(bench.path("served")).expect("a folder");
+    git(&bench.path("served"), &["clone", "-q", "--bare", &repo.display().to_string(), "x.git"]);
+    git(&bench.path("served/x.git"), &["update-server-info"]);
+    let server = serve(bench.path("served"));
+    let image = bench.build(&format!("FROM busybox\nADD {server}/x.git#v1:sub /one/\nADD --keep-git-dir {server}/x.git /two\n"));
+    assert_eq!((bench.text(&image, "one/s"), bench.text(&image, "two/sub/s")), ("one".into(), "two".into()));
+    assert_eq!(bench.file(&image, "one/s").expect("it").metadata().expect("metadata").mtime(), 1_600_000_000);
+    assert!(bench.file(&image, "two/.git/HEAD").is_some() && bench.file(&image, "one/.git").is_none());
+    // Again: nothing is fetched, everything is cached.
+    bench.build(&format!("FROM busybox\nADD {server}/x.git#v1:sub /one/\nADD --keep-git-dir {server}/x.git /two\n"));
+    assert_eq!(bench.counts(), (2, 0));
+    let wrong = format!("FROM busybox\nADD --checksum=0000000 {server}/x.git /\n");
+    let error = told(&bench.try_build(&wrong).expect_err("another commit"));
+    assert!(error.contains("the commit is"), "{error}");
+    // As the context its ignore file does not count.
+    let context = wharf::build::fetch_context(&bench.store, &format!("{server}/x.git?tag=v1"), &Default::default())
+        .unwrap_or_else(|error| panic!("{}", told(&error)));
+    let mut request = BuildRequest::new(&context.folder);
+    (request.ignore_file, request.context_time_seconds) = (false, context.time_seconds);
+    request.args.insert("SOURCE_DATE_EPOCH".into(), Some("context".into()));
+    let image = build(&bench.store, &request, &bench).unwrap_or_else(|error| panic!("{}", told(&error)));
+    assert_eq!(bench.text(&image, "r/sub/s"), "one");
+    assert_eq!(image.config.created.as_deref(), Some("2020-09-13T12:26:40Z"));
+    let folder = context.folder.clone();
+    drop(context);
+    assert!(!folder.exists(), "a fetched context goes with its value");
+}
+
+#[test]
+fn named_contexts_and_seeds_of_caches_are_read() {
+    let bench = Bench::new();
+    bench.write("named/f", "named");
+    bench.write("named/hidden", "no");
+    bench.write("named/.dockerignore", "hidden\n");
+    let mut request = bench.request(
+        "FROM busybox AS seed\nRUN mkdir /s && echo seed >/s/f\n\
+         FROM named AS first\nFROM busybox\nCOPY --from=first / /n\n\
+         RUN --mount=type=cache,target=/c,from=seed,source=/s cat /c/f >/seed; echo more >/c/f\n\
+         RUN --mount=type=cache,target=/c,from=seed,source=/s cat /c/f >/more\n",
+    );
+    request.additional_contexts.insert("named".into(), bench.path("named").display().to_string());
+    let image = build(&bench.store, &request, &bench).unwrap_or_else(|error| panic!("{}", told(&error)));
+    assert_eq!(bench.text(&image, "n/f"), "named");
+    assert!(bench.file(&image, "n/hidden").is_none());
+    assert_eq!((bench.text(&image, "seed"), bench.text(&image, "more")), ("seed\n".into(), "more\n".into()));
+    // The result as an image layout, read as a context of that kind.
+    let layout = bench.path("layout");
+    std::fs::create_dir_all(&layout).expect("a folder");
+    let saved = wharf::image::Saved { image: &image, references: &[], annotations: &Default::default() };
+    let mut archive = Vec::new();
+    wharf::image::save(&bench.store, &[saved], false, &mut archive).expect("an archive");
+    tar::Archive::new(archive.as_slice()).unpack(&layout).expect("a layout");
+    let mut request = bench.request("FROM layout\nRUN cat /n/f >/again\n");
+    request.additional_contexts.insert("layout".into(), format!("oci-layout://{}", layout.display()));
+    let image = build(&bench.store, &request, &bench).unwrap_or_else(|error| panic!("{}", told(&error)));
+    assert_eq!(bench.text(&image, "again"), "named");
+}
+
+#[test]
+fn agents_answer_in_the_step_and_entitlements_have_to_be_given() {
+    let bench = Bench::new();
+    let socket = bench.folder.join("agent");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let text = "FROM busybox\nUSER 12\nRUN --mount=type=ssh,uid=12 stat -c '%F %u %a' $SSH_AUTH_SOCK\n";
+    let mut request = bench.request(text);
+    request.ssh.insert("default".into(), wharf::build::SshSource::Socket(socket));
+    build(&bench.store, &request, &bench).unwrap_or_else(|error| panic!("{}", told(&error)));
+    assert_eq!(bench.output(), ["socket 12 600"]);
+    for (wrong, why) in [
+        ("RUN --mount=type=ssh,required true", "no SSH agent `default` was given"),
+        ("RUN --security=insecure true", "security.insecure is not allowed"),
+        ("RUN --network=host true", "network.host is not allowed"),
+        ("RUN --device=x.com/y=z true", "not part of the stable"),
+    ] {
+        let error = told(&bench.try_build(&format!("FROM busybox\n{wrong}\n")).expect_err(wrong));
+        assert!(error.contains(why), "{wrong}: {error}");
+    }
+    let mut request = bench.request("FROM busybox\nRUN --security=insecure mkdir /t && mount -t tmpfs x /t\n");
+    request.allow_insecure = true;
+    build(&bench.store, &request, &bench).unwrap_or_else(|error| panic!("{}", told(&error)));
+}
+
+#[test]
+fn steps_of_a_stage_can_be_run_again() {
+    let bench = Bench::new();
+    let text = "FROM busybox AS a\nRUN echo a >/a\nFROM busybox AS b\nCOPY --from=a /a /\nRUN echo b >/b\n";
+    bench.build(text);
+    let mut request = bench.request(text);
+    request.no_cache_stages.push("A".into());
+    bench.events.lock().expect("no test panics while it reports").clear();
+    build(&bench.store, &request, &bench).unwrap_or_else(|error| panic!("{}", told(&error)));
+    assert_eq!(bench.counts(), (2, 1));
+}
+
+#[test]
+fn another_processors_programs_are_refused_with_the_reason() {
+    let bench = Bench::new();
+    let foreign = if cfg!(target_arch = "x86_64") { "linux/s390x" } else { "linux/amd64" };
+    let host = if cfg!(target_arch = "x86_64") { "linux/amd64" } else { "linux/arm64" };
+    let mut request =
+        bench.request(&format!("FROM --platform={host} busybox AS b\nFROM scratch\nCOPY --from=b / /\nRUN true\n"));
+    request.platform = Some(foreign.into());
+    match build(&bench.store, &request, &bench) {
+        // A host with a handler for it runs the step, which fails: the program is not of that processor.
+        Ok(_) => {}
+        Err(error) => assert!(told(&error).contains("cannot run on this"), "{}", told(&error)),
+    }
+}

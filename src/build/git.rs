@@ -177,7 +177,14 @@ impl GitSource {
         run(&["remote", "add", "origin", &self.remote])?;
         let wanted = self.reference.as_deref().unwrap_or("HEAD");
         let shallow = run(&["fetch", "--quiet", "--depth=1", "--no-tags", "--", "origin", wanted]);
-        let commit = match shallow {
+        // Plain file servers hand out whole histories only.
+        let fetched = match shallow {
+            Err(GitError::Failed { message, .. }) if message.contains("does not support shallow") => {
+                run(&["fetch", "--quiet", "--no-tags", "--", "origin", wanted])
+            }
+            shallow => shallow,
+        };
+        let commit = match fetched {
             Ok(_) => run(&["rev-parse", "--verify", "FETCH_HEAD"])?,
             // A server that does not hand out single commits, or an abbreviated one.
             Err(error) if is_commit(wanted) => {

@@ -372,3 +372,68 @@ pub fn excerpt(name: &str, source: &[String], lines: (usize, usize)) -> String {
     }
     text + &rule + "\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> Vec<String> {
+        let mut request = crate::build::BuildRequest::new("/nowhere");
+        request.dockerfile = crate::build::DockerfileSource::Inline(text.into());
+        let checked = crate::build::check(&request).expect("a valid Dockerfile");
+        checked.found.iter().map(|(_, warning)| format!("{} {}", warning.lines.0, warning.detail)).collect()
+    }
+
+    #[test]
+    fn every_rule_has_its_words() {
+        let text = "ARG BASE\nfrom busybox$BASE$NOPE as One\nMAINTAINER me\nENV A b\nARG API_KEY\nEXPOSE 80/TCP 1:2\n\
+            WORKDIR rel\nRUN a \\\n\n  b\nUSER $USR\nCMD a\nCMD [\"a\"]\n\
+            FROM --platform=$TARGETPLATFORM one AS scratch\nFROM --platform=linux/s390x alpine AS scratch\nENTRYPOINT x\n\
+            FROM scratch AS scratch\nCOPY --from=one a b\n";
+        assert_eq!(
+            found(text),
+            [
+                "2 Stage name 'One' should be lowercase",
+                "2 Command 'from' should match the case of the command majority (uppercase)",
+                "2 FROM argument 'NOPE' is not declared",
+                "3 Maintainer instruction is deprecated in favor of using label",
+                "4 \"ENV key=value\" should be used instead of legacy \"ENV key value\" format",
+                "5 Do not use ARG or ENV instructions for sensitive data (ARG \"API_KEY\")",
+                "6 Defined protocol '80/TCP' in EXPOSE instruction should be lowercase",
+                "6 EXPOSE instruction should not define an IP address or host-port mapping, found '1:2'",
+                "7 Relative workdir \"rel\" can have unexpected results if the base image changes",
+                "10 Empty continuation line",
+                "11 Usage of undefined variable '$USR'",
+                "12 JSON arguments recommended for CMD to prevent unintended behavior related to OS signals",
+                "12 Multiple CMD instructions should not be used in the same stage because only the last one will be used",
+                "14 Stage name should not use the same name as reserved stage \"scratch\"",
+                "14 Setting platform to predefined $TARGETPLATFORM in FROM is redundant as this is the default behavior",
+                "15 Stage name should not use the same name as reserved stage \"scratch\"",
+                "15 Duplicate stage name \"scratch\", stage names should be unique",
+                "15 FROM --platform flag should not use constant value \"linux/s390x\"",
+                "16 JSON arguments recommended for ENTRYPOINT to prevent unintended behavior related to OS signals",
+                "17 Stage name should not use the same name as reserved stage \"scratch\"",
+                "17 Duplicate stage name \"scratch\", stage names should be unique",
+            ]
+        );
+    }
+
+    #[test]
+    fn comments_silence_rules() {
+        assert!(found("# check=skip=all\nFROM a AS B\nCMD x").is_empty());
+        assert!(found("# check=skip=JSONArgsRecommended\nFROM a\nCMD x").is_empty());
+        assert!(found("FROM a\n# check=skip=JSONArgsRecommended\nCMD x").is_empty());
+        assert_eq!(found("FROM a\n# check=skip=StageNameCasing\nCMD x").len(), 1);
+        let described = "# check=experimental=all\n# other text\nFROM a AS b\n# c is it\nARG c";
+        assert_eq!(found(described), ["3 Comment for FROM should follow the format: `# b <description>`"]);
+    }
+
+    #[test]
+    fn excerpts_show_the_neighbours() {
+        let lines: Vec<String> = ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec();
+        let expected = "F:3\n--------------------\n   1 |     a\n   2 |     b\n   3 | >>> c\n   4 |     d\n   5 |     e\n--------------------\n";
+        assert_eq!(excerpt("F", &lines, (3, 3)), expected);
+        assert_eq!(excerpt("F", &lines[..1], (1, 1)), "F:1\n--------------------\n   1 | >>> a\n--------------------\n");
+        assert_eq!(excerpt("F", &lines, (9, 9)), "");
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! The outer archive is read once, so it may come from a pipe: files that can matter are set aside below `tmp/`
 //! (their meaning is only known when the last one, the manifest, was read), then layers are unpacked from there.
-//! Compressed layers are kept as blobs; plain ones are not, their folder says the same.
+//! Layers are kept as blobs, so that they go out again as they came.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -58,9 +58,10 @@ pub fn import(store: &Store, reader: &mut (dyn Read + Send), options: &ImportOpt
         ..ImageConfig::default()
     };
     apply_changes(&mut config.config, &options.changes)?;
-    let Unpacked { writer, diff_id, size_bytes } = unpack_layer(store, reader, &Limits::default())?;
-    store.lease()?.protect(&diff_id)?;
-    let layer = writer.commit(&diff_id, size_bytes)?;
+    let Unpacked { writer, .. } = unpack_layer(store, reader, &Limits::default())?;
+    // Named by the archive that we make of it, not by the one that came and is not kept.
+    let layer = writer.commit_by_content()?;
+    let diff_id = layer.diff_id.clone();
     let created = jiff::Timestamp::now().to_string();
     config.created = Some(created.clone());
     config.rootfs.diff_ids = vec![diff_id];
@@ -171,9 +172,8 @@ fn load_layer(store: &Store, files: &Files, diff_id: &Digest, name: &str) -> Res
     let _one_at_a_time = store.lock_digest(diff_id)?;
     let file = files.get(name)?;
     let digest = file.digest();
-    let mut blob = None;
-    // A plain layer's file is what its folder was made from.
-    if digest != *diff_id {
+    // Plain ones are kept, too: an archive that another tool made of the same files has other bytes than ours.
+    let blob = {
         store.lease()?.protect(&digest)?;
         if !store.blobs().exists(&digest) {
             let mut copy = store.blobs().begin()?;
@@ -181,8 +181,8 @@ fn load_layer(store: &Store, files: &Files, diff_id: &Digest, name: &str) -> Res
             copy.commit(Some(&digest), Durability::Durable)?;
         }
         let media_type = manifest::layer_media_type(&mut file.reader()?);
-        blob = Some(BlobRecord { digest, size_bytes: file.size_bytes(), media_type });
-    }
+        Some(BlobRecord { digest, size_bytes: file.size_bytes(), media_type })
+    };
     if store.layers().exists(diff_id) {
         return Ok(LayerRecord { diff_id: diff_id.clone(), blob, size_bytes: store.layers().size_bytes(diff_id)? });
     }

@@ -155,9 +155,6 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         Some(other) => return Err(Mistake::value("--call", other, "it is build or check").into()),
     };
     let outputs = outputs(args)?;
-    if args.quiet && outputs.iter().any(Output::is_stdout) {
-        return Err(Mistake::Conflict { first: "--quiet", second: "--output -" }.into());
-    }
     let engine = context.engine()?;
     let store = engine.store();
     let (request, remote) = request(args, store)?;
@@ -457,7 +454,7 @@ fn tell(
         let text = serde_json::to_string_pretty(&metadata).map_err(std::io::Error::from)?;
         fs::write_atomic(path, text.as_bytes(), Durability::Volatile)?;
     }
-    if args.quiet && request.keep_image {
+    if args.quiet && request.keep_image && !args.output.iter().any(|text| text == "-" || text.ends_with("dest=-")) {
         let mut out = context.output();
         writeln!(out, "{}", image.id)?;
         out.flush()?;
