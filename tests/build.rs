@@ -444,7 +444,8 @@ fn an_image_of_another_platform_is_not_taken_for_the_wanted_one() {
 fn the_same_sources_make_the_same_digest_at_a_given_time() {
     let bench = Bench::new();
     bench.write("a", "a");
-    let mut request = bench.request("FROM busybox\nARG SOURCE_DATE_EPOCH\nRUN mkdir /d; echo $SOURCE_DATE_EPOCH >/d/x\nCOPY a /d/\n");
+    let mut request =
+        bench.request("FROM busybox\nARG SOURCE_DATE_EPOCH\nRUN mkdir /d; echo $SOURCE_DATE_EPOCH >/d/x\nCOPY a /d/\n");
     request.no_cache = true;
     request.args.insert("SOURCE_DATE_EPOCH".into(), Some("1700000000".into()));
     let build = || build(&bench.store, &request, &bench).unwrap_or_else(|error| panic!("{}", told(&error)));
@@ -478,9 +479,11 @@ fn answer(mut stream: std::net::TcpStream, folder: &Path) -> std::io::Result<()>
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
     while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
-    let path = first.split(' ').nth(1).unwrap_or_default().split('?').next().unwrap_or_default().trim_start_matches('/');
+    let path =
+        first.split(' ').nth(1).unwrap_or_default().split('?').next().unwrap_or_default().trim_start_matches('/');
     if path == "moved" {
-        return stream.write_all(b"HTTP/1.1 302 Found\r\nLocation: /a.tar\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        return stream
+            .write_all(b"HTTP/1.1 302 Found\r\nLocation: /a.tar\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     }
     match std::fs::read(folder.join(path)) {
         Ok(content) => {
@@ -561,7 +564,8 @@ fn repositories_are_added_and_built_from() {
     git(&bench.path("served"), &["clone", "-q", "--bare", &repo.display().to_string(), "x.git"]);
     git(&bench.path("served/x.git"), &["update-server-info"]);
     let server = serve(bench.path("served"));
-    let image = bench.build(&format!("FROM busybox\nADD {server}/x.git#v1:sub /one/\nADD --keep-git-dir {server}/x.git /two\n"));
+    let image = bench
+        .build(&format!("FROM busybox\nADD {server}/x.git#v1:sub /one/\nADD --keep-git-dir {server}/x.git /two\n"));
     assert_eq!((bench.text(&image, "one/s"), bench.text(&image, "two/sub/s")), ("one".into(), "two".into()));
     assert_eq!(bench.file(&image, "one/s").expect("it").metadata().expect("metadata").mtime(), 1_600_000_000);
     assert!(bench.file(&image, "two/.git/HEAD").is_some() && bench.file(&image, "one/.git").is_none());

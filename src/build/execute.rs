@@ -359,9 +359,7 @@ impl<'a> Executor<'a> {
     /// Whether the step is to be run again.
     fn is_forgetful(&self, running: &Running<'_>) -> bool {
         let stage = &self.plan.stages[running.stage];
-        let is_it = |wanted: &String| {
-            wanted.eq_ignore_ascii_case(&stage.label) || wanted.parse() == Ok(running.stage)
-        };
+        let is_it = |wanted: &String| wanted.eq_ignore_ascii_case(&stage.label) || wanted.parse() == Ok(running.stage);
         self.request.no_cache || self.request.no_cache_stages.iter().any(is_it)
     }
 

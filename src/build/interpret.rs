@@ -227,13 +227,7 @@ impl State {
 ///
 /// Errors: `Syntax` for what can only be told with variables known.
 pub fn interpret(plan: &Plan, index: usize, state: State) -> Result<Interpreted, Error> {
-    let mut stage = Stage {
-        plan,
-        state,
-        steps: Vec::new(),
-        cmd_set: false,
-        last: BTreeMap::new(),
-    };
+    let mut stage = Stage { plan, state, steps: Vec::new(), cmd_set: false, last: BTreeMap::new() };
     let base_folder = stage.state.image.config.working_dir.clone();
     if !base_folder.is_empty() {
         stage.state.image.config.working_dir = joined(&base_folder, "/");

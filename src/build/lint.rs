@@ -334,9 +334,8 @@ pub fn meant<'a>(typed: &str, known: impl Iterator<Item = &'a str>, sigil: &str)
 
 /// Whether a variable's name says that it holds something secret.
 pub fn is_secret(name: &str) -> bool {
-    const SECRET: [&str; 10] = [
-        "apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token",
-    ];
+    const SECRET: [&str; 10] =
+        ["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
     const HARMLESS: [&str; 3] = ["public", "file", "version"];
     let lower = name.to_ascii_lowercase();
     let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
@@ -433,7 +432,10 @@ mod tests {
         let lines: Vec<String> = ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec();
         let expected = "F:3\n--------------------\n   1 |     a\n   2 |     b\n   3 | >>> c\n   4 |     d\n   5 |     e\n--------------------\n";
         assert_eq!(excerpt("F", &lines, (3, 3)), expected);
-        assert_eq!(excerpt("F", &lines[..1], (1, 1)), "F:1\n--------------------\n   1 | >>> a\n--------------------\n");
+        assert_eq!(
+            excerpt("F", &lines[..1], (1, 1)),
+            "F:1\n--------------------\n   1 | >>> a\n--------------------\n"
+        );
         assert_eq!(excerpt("F", &lines, (9, 9)), "");
     }
 }

@@ -183,14 +183,13 @@ fn fetch_contexts(
         progress.working(&title, "Fetching");
         if let Some(layout) = address.strip_prefix("oci-layout://") {
             let (path, wanted) = split_layout(layout);
-            let fail = |error: &dyn std::error::Error| Error::Context {
-                name: address.clone(),
-                reason: remote::told(error),
-            };
+            let fail =
+                |error: &dyn std::error::Error| Error::Context { name: address.clone(), reason: remote::told(error) };
             let image = image::load_layout(store, std::path::Path::new(path), wanted).map_err(|error| fail(&error))?;
             // A name of its own, which no registry can have.
             let name = format!("layout.invalid/{}:layout", image.id.hex());
-            let reference: Reference = name.parse().map_err(|error: crate::model::reference::InvalidReference| fail(&error))?;
+            let reference: Reference =
+                name.parse().map_err(|error: crate::model::reference::InvalidReference| fail(&error))?;
             plan.settle(&address, &plan::Origin::Image(reference.clone()));
             images.insert(reference, image);
         } else {

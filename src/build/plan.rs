@@ -208,9 +208,8 @@ impl Plan {
     fn check_platform(&self, line: &Line, typed: &str, stage: Option<&str>, expanded: &Expanded) {
         let is_target = expanded.used.len() == 1 && expanded.used.contains("TARGETPLATFORM");
         if is_target && expanded.unset.is_empty() && self.globals.get("TARGETPLATFORM") == Some(&expanded.text) {
-            let detail = format!(
-                "Setting platform to predefined {typed} in FROM is redundant as this is the default behavior"
-            );
+            let detail =
+                format!("Setting platform to predefined {typed} in FROM is redundant as this is the default behavior");
             self.lint.warn(Rule::RedundantTargetPlatform, line, detail);
         }
         if !expanded.used.is_empty() || !expanded.unset.is_empty() {

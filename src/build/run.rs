@@ -150,7 +150,8 @@ impl Executor<'_> {
         if let Some(architecture) = architecture
             && let Some(obstacle) = super::binfmt::obstacle(architecture)
         {
-            let message = format!("programs of {architecture} cannot run on this {} host: {obstacle}", std::env::consts::ARCH);
+            let message =
+                format!("programs of {architecture} cannot run on this {} host: {obstacle}", std::env::consts::ARCH);
             let hint = "install qemu-user-static with its binfmt handlers (Debian: qemu-user-binfmt), or build there";
             return refused("", message, Some(hint.into()));
         }

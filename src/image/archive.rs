@@ -290,7 +290,8 @@ impl Files {
         let index = manifest::parse_index(&self.document("index.json")?)?;
         let mut images = Vec::new();
         for descriptor in index.manifests() {
-            if manifest::is_attestation(descriptor) || wanted.is_some_and(|name| !manifest::is_called(descriptor, name)) {
+            if manifest::is_attestation(descriptor) || wanted.is_some_and(|name| !manifest::is_called(descriptor, name))
+            {
                 continue;
             }
             let references = manifest::name_of(descriptor).into_iter().collect();
