@@ -118,6 +118,8 @@ fn a_policy_restarts_what_died_with_its_supervisor() {
         let runs = lines.next().is_some_and(|line| line.starts_with("always Up"));
         (runs && lines.next().is_some_and(|line| line.starts_with("never Exited"))).then_some(())
     });
+    // A successor that sees the end of the old process shows it as up for a moment.
+    eventually("a new process", || (world.wharf(&["exec", &names[0], "true"]).code == 0).then_some(()));
     assert_ne!(world.first_process(&names[0]), before[0]);
     // `up` makes the rest of it right.
     world.ok(&["up", "-d"]);
