@@ -152,6 +152,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A program that keeps logins.
+    #[error("{program} failed: {reason}")]
+    CredentialHelper {
+        /// The program.
+        program: String,
+        /// What it said.
+        reason: String,
+    },
     /// Too many requests.
     #[error("registry {registry} limits the number of requests")]
     RateLimited {

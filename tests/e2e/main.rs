@@ -11,6 +11,7 @@ mod files;
 mod flask_redis;
 mod mistakes;
 mod project;
+mod registry;
 mod run;
 mod terminal;
 mod wait;

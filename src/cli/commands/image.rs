@@ -3,7 +3,7 @@ use std::io::Write;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{build_image, import, load, pull, rmi, tag};
+use super::{build_image, history, import, load, pull, push, rmi, save, tag};
 use crate::base::units::format_bytes;
 use crate::cli::show::list::{self, Format, JsonList};
 use crate::cli::show::table::Table;
@@ -24,6 +24,9 @@ enum Verb {
     #[command(visible_alias = "list")]
     Ls(List),
     Pull(pull::Args),
+    Push(push::Args),
+    Save(save::Args),
+    History(history::Args),
     Load(load::Args),
     Import(import::Args),
     Tag(tag::Args),
@@ -64,6 +67,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     match &args.verb {
         Verb::Build(args) => build_image::run(context, args),
         Verb::Ls(args) => list(context, args),
+        Verb::Push(args) => push::run(context, args),
+        Verb::Save(args) => save::run(context, args),
+        Verb::History(args) => history::run(context, args),
         Verb::Pull(args) => pull::pull_images(context, args),
         Verb::Load(args) => load::run(context, args),
         Verb::Import(args) => import::run(context, args),

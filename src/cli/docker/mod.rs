@@ -14,7 +14,9 @@ mod prune;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use super::commands::{build_image, image, import, load, network, pull, rmi, system, tag, version, volume};
+use super::commands::{
+    build_image, history, image, import, load, login, network, pull, push, rmi, save, system, tag, version, volume,
+};
 use super::{Context, Mistake, Outcome};
 
 /// Docker's command line.
@@ -93,14 +95,19 @@ verbs! {
     Build(Box<build_image::Args>) "build" => build_image::run;
     Buildx(Buildx) "buildx" => buildx;
     Container(container::Args) "container" => container::run;
+    History(history::Args) "history" => history::run;
     Image(image::Args) "image" => image::run;
     Images(image::List) "images" => image::list;
     Import(import::Args) "import" => import::run;
     Inspect(inspect::Args) "inspect" => inspect::run;
     Load(load::Args) "load" => load::run;
+    Login(login::Login) "login" => login::login;
+    Logout(login::Logout) "logout" => login::logout;
     Network(network::Args) "network" => network::run;
     Pull(pull::Args) "pull" => pull::pull_images;
+    Push(push::Args) "push" => push::run;
     Rmi(rmi::Args) "rmi" => rmi::run;
+    Save(save::Args) "save" => save::run;
     System(system::Args) "system" => system::run;
     Tag(tag::Args) "tag" => tag::run;
     Version(version::Args) "version" => version::run;

@@ -74,7 +74,7 @@ fn parameters(text: &str) -> (Vec<(String, String)>, &str) {
 
 /// What the user has for a registry.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Credentials {
+pub(in crate::image) enum Credentials {
     /// User name and password.
     Password(String, String),
     /// A token to get others with.

@@ -134,6 +134,41 @@ impl Client {
         })
     }
 
+    /// Asks whether the registry accepts a login.
+    pub(in crate::image) async fn check_login(&self, login: Credentials) -> Result<()> {
+        let url = self.endpoint.base.clone();
+        let response = self.send(self.http.get(url.clone())).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return self.expect(response, || self.bad_answer("it is no registry")).await.map(drop);
+        }
+        let challenge = self.challenge_of(&response)?;
+        let value = match (challenge, &login) {
+            (Challenge::Basic, Credentials::Password(user, password)) => secret(&basic(user, password))?,
+            (Challenge::Basic, Credentials::Identity(_)) => return Err(self.unauthorized("it wants a password")),
+            (Challenge::Bearer { realm, service, .. }, _) => {
+                let token = self.token(&realm, service.as_deref(), Some(""), Some(login)).await?;
+                secret(&format!("Bearer {token}"))?
+            }
+        };
+        let response = self.send(self.http.get(url).header(AUTHORIZATION, value)).await?;
+        match response.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Err(self.unauthorized("the user name or the password is wrong"))
+            }
+            _ => self.expect(response, || self.bad_answer("it is no registry")).await.map(drop),
+        }
+    }
+
+    /// The repository.
+    pub(super) fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// A value of a header.
+    pub(super) fn value(&self, text: &str) -> Result<HeaderValue> {
+        header(text)
+    }
+
     /// How patient it is.
     pub(in crate::image) fn timing(&self) -> Timing {
         self.timing
@@ -225,18 +260,38 @@ impl Client {
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
-        let challenge = response
-            .headers()
-            .get_all("www-authenticate")
-            .iter()
-            .filter_map(|value| Challenge::parse(value.to_str().ok()?))
-            .max_by_key(|challenge| matches!(challenge, Challenge::Bearer { .. }));
-        let Some(challenge) = challenge else {
-            return Err(self.unauthorized("it asks for a kind of login that is not supported"));
-        };
-        let (value, is_anonymous) = self.answer(challenge).await?;
-        self.authorization.lock().await.insert(origin(&self.endpoint.base), value);
+        let is_anonymous = self.authorize(&response).await?;
         let response = self.follow(url, headers).await?;
+        self.check_authorized(response, is_anonymous)
+    }
+
+    /// A request that changes something, authorised as needed; never redirected.
+    pub(super) async fn change(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: &HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<Response> {
+        let attempt = async || {
+            let mut request = self.http.request(method.clone(), url.clone()).headers(headers.clone());
+            if let Some(value) = self.authorization.lock().await.get(&origin(url)) {
+                request = request.header(AUTHORIZATION, value.clone());
+            }
+            if !body.is_empty() {
+                request = request.body(body.clone());
+            }
+            self.send(request).await
+        };
+        let response = attempt().await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        let is_anonymous = self.authorize(&response).await?;
+        self.check_authorized(attempt().await?, is_anonymous)
+    }
+
+    fn check_authorized(&self, response: Response, is_anonymous: bool) -> Result<Response> {
         if response.status() == StatusCode::UNAUTHORIZED {
             return Err(self.unauthorized(if is_anonymous {
                 "it does not exist or needs a login"
@@ -245,6 +300,24 @@ impl Client {
             }));
         }
         Ok(response)
+    }
+
+    /// Answers the challenge of a refused request; returns whether the answer says nothing of who asks.
+    async fn authorize(&self, response: &Response) -> Result<bool> {
+        let challenge = self.challenge_of(response)?;
+        let (value, is_anonymous) = self.answer(challenge).await?;
+        self.authorization.lock().await.insert(origin(&self.endpoint.base), value);
+        Ok(is_anonymous)
+    }
+
+    fn challenge_of(&self, response: &Response) -> Result<Challenge> {
+        let challenge = response
+            .headers()
+            .get_all("www-authenticate")
+            .iter()
+            .filter_map(|value| Challenge::parse(value.to_str().ok()?))
+            .max_by_key(|challenge| matches!(challenge, Challenge::Bearer { .. }));
+        challenge.ok_or_else(|| self.unauthorized("it asks for a kind of login that is not supported"))
     }
 
     /// One request with its redirects. Each host gets only what was meant for it.
@@ -308,7 +381,9 @@ impl Client {
         let default_scope = format!("repository:{}:pull", self.repository);
         let scope = scope.unwrap_or(&default_scope);
         let mut parameters: Vec<(&str, &str)> = service.map(|service| ("service", service)).into_iter().collect();
-        parameters.push(("scope", scope));
+        if !scope.is_empty() {
+            parameters.push(("scope", scope));
+        }
         let request = match &known {
             Some(Credentials::Identity(token)) => {
                 parameters.extend([("grant_type", "refresh_token"), ("client_id", "wharf"), ("refresh_token", token)]);
@@ -353,7 +428,7 @@ impl Client {
         }
     }
 
-    async fn refusal(&self, response: Response) -> Error {
+    pub(super) async fn refusal(&self, response: Response) -> Error {
         let status = response.status();
         let retry_after_seconds =
             response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
@@ -395,11 +470,11 @@ impl Client {
         }
     }
 
-    fn url(&self, path: &str) -> Result<Url> {
+    pub(super) fn url(&self, path: &str) -> Result<Url> {
         self.endpoint.base.join(path).map_err(|_| self.bad_answer("a name that makes no URL"))
     }
 
-    fn blob_url(&self, digest: &Digest) -> Result<Url> {
+    pub(super) fn blob_url(&self, digest: &Digest) -> Result<Url> {
         self.url(&format!("{}/blobs/{digest}", self.repository))
     }
 
@@ -415,13 +490,13 @@ impl Client {
         }
     }
 
-    fn bad_answer(&self, what: &'static str) -> Error {
+    pub(super) fn bad_answer(&self, what: &'static str) -> Error {
         Error::BadAnswer { registry: self.registry.clone(), what }
     }
 }
 
 /// Whether a request that was answered so is worth another attempt.
-fn passes(status: StatusCode) -> bool {
+pub(super) fn passes(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 

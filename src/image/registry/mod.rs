@@ -1,4 +1,4 @@
-//! A client of the distribution API, for pulling.
+//! A client of the distribution API.
 //!
 //! ```text
 //! reference -> endpoints (mirrors first, the registry last) -> manifest -> config, layers
@@ -15,6 +15,9 @@
 mod auth;
 mod client;
 mod config;
+mod upload;
 
+pub(super) use auth::Credentials;
 pub(super) use client::{Client, Timing, install_tls};
 pub(super) use config::Config;
+pub(super) use upload::Upload;

@@ -1,0 +1,172 @@
+//! Images to and from a real registry (Debian's docker-registry on loopback), with and without a login.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::world::{World, eventually, free_port};
+
+struct Registry {
+    process: Child,
+    port: u16,
+}
+
+impl Registry {
+    /// Its files lie below the world's folder.
+    fn start(world: &World, name: &str, settings: &str) -> Self {
+        let port = free_port();
+        let folder = world.folder().join(name);
+        fs::create_dir(&folder).expect("made");
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n{settings}",
+            folder.join("data").display()
+        );
+        fs::write(folder.join("config.yml"), config).expect("written");
+        let process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(folder.join("config.yml"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("docker-registry is installed");
+        eventually("the registry listens", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        Self { process, port }
+    }
+
+    fn name(&self, image: &str) -> String {
+        format!("127.0.0.1:{}/{image}", self.port)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+fn docker(world: &World, words: &[&str]) -> String {
+    world.ok(&[&["docker"], words].concat())
+}
+
+/// The digest in the last line that `push` prints.
+fn digest(pushed: &str) -> String {
+    let line = pushed.lines().last().unwrap_or_default();
+    line.split_once("digest: ").and_then(|(_, rest)| rest.split_once(' ')).expect("a digest").0.to_owned()
+}
+
+#[test]
+fn what_is_pushed_comes_back_the_same() {
+    let world = World::new();
+    let registry = Registry::start(&world, "registry", "");
+    world.write("Dockerfile", "FROM busybox\nRUN head -c 20000000 /dev/urandom > /large\nRUN echo made > /made\n");
+    let (one, two) = (registry.name("shop/web:1"), registry.name("shop/other:2"));
+    docker(&world, &["build", "-q", "-t", &one, "."]);
+    let first = world.wharf(&["docker", "push", &one]).expect(0);
+    assert!(first.stdout.starts_with("The push refers to repository [127.0.0.1:"), "{}", first.stdout);
+    assert_eq!(first.stderr.matches("Pushed").count(), 3, "{}", first.stderr);
+    let again = world.wharf(&["docker", "push", &one]).expect(0);
+    assert_eq!(again.stderr.matches("Layer already exists").count(), 3, "{}", again.stderr);
+    assert_eq!(digest(&again.stdout), digest(&first.stdout));
+    // Another repository of the same registry takes the layers over.
+    docker(&world, &["tag", &one, &two]);
+    let other = world.wharf(&["docker", "push", &two]).expect(0);
+    assert_eq!(other.stderr.matches("Mounted").count(), 3, "{}", other.stderr);
+    // What was pulled goes back with the digest that it came with.
+    let id = docker(&world, &["inspect", "-f", "{{.Id}}", &one]);
+    docker(&world, &["rmi", &one, &two]);
+    docker(&world, &["pull", "-q", &one]);
+    assert_eq!(docker(&world, &["inspect", "-f", "{{.Id}}", &one]), id);
+    assert_eq!(docker(&world, &["run", "--rm", &one, "cat", "/made"]), "made");
+    docker(&world, &["tag", &one, &registry.name("shop/web:copy")]);
+    assert_eq!(digest(&docker(&world, &["push", &registry.name("shop/web:copy")])), digest(&first.stdout));
+    let by_digest = registry.name(&format!("shop/web@{}", digest(&first.stdout)));
+    docker(&world, &["pull", "-q", &by_digest]);
+    assert!(docker(&world, &["push", "-a", &registry.name("shop/web")]).matches("digest: ").count() == 2);
+    world.wharf(&["docker", "push", &registry.name("not/here")]).expect(1);
+    drop(registry);
+    world.expect_no_trace();
+}
+
+#[test]
+fn a_login_is_checked_kept_and_forgotten() {
+    let world = World::new();
+    // bcrypt of `secret`.
+    world.write("htpasswd", "user:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n");
+    let settings =
+        format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", world.folder().join("htpasswd").display());
+    let registry = Registry::start(&world, "registry", &settings);
+    let server = format!("127.0.0.1:{}", registry.port);
+    let config = world.folder().join("config");
+    let run = |words: &[&str], input: &[u8], path: &str| {
+        let mut command = world.command(&[&["docker"], words].concat());
+        command.env("DOCKER_CONFIG", &config).env("PATH", path);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+        std::io::Write::write_all(&mut child.stdin.take().expect("piped"), input).expect("written");
+        let output = child.wait_with_output().expect("it ends");
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.code().unwrap_or(-1), text)
+    };
+    let path = std::env::var("PATH").expect("PATH is set");
+    let image = registry.name("private/box:1");
+    docker(&world, &["tag", "busybox", &image]);
+    let (code, text) = run(&["push", &image], b"", &path);
+    assert!(code == 1 && text.contains("docker login"), "{code}: {text}");
+    let login = ["login", "-u", "user", "--password-stdin", &server];
+    let (code, text) = run(&login, b"wrong\n", &path);
+    assert!(code == 1 && text.contains("wrong"), "{code}: {text}");
+    assert!(!config.exists());
+    let (code, text) = run(&login, b"secret\n", &path);
+    assert!(code == 0 && text.contains("Login Succeeded") && text.contains("unencrypted"), "{code}: {text}");
+    let mode = fs::metadata(config.join("config.json")).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(run(&["push", &image], b"", &path).0, 0);
+    assert_eq!(run(&["pull", "-q", &image], b"", &path).0, 0);
+    assert!(run(&["logout", &server], b"", &path).1.contains("Removing login credentials"));
+    assert_eq!(run(&["push", &image], b"", &path).0, 1);
+    // A helper keeps it instead, and the file has no secret.
+    helper(&world.folder().join("docker-credential-testing"), &world.folder().join("kept"));
+    fs::write(config.join("config.json"), r#"{"credsStore": "testing", "other": 1}"#).expect("written");
+    let with_helper = format!("{}:{path}", world.folder().display());
+    let (code, text) = run(&login, b"secret", &with_helper);
+    assert!(code == 0 && !text.contains("unencrypted"), "{code}: {text}");
+    let kept = fs::read_to_string(config.join("config.json")).expect("it is there");
+    assert!(kept.contains("\"other\"") && !kept.contains("auth\""), "{kept}");
+    assert_eq!(run(&["push", &image], b"", &with_helper).0, 0);
+    assert_eq!(run(&["logout", &server], b"", &with_helper).0, 0);
+    assert_eq!(run(&["push", &image], b"", &with_helper).0, 1);
+    drop(registry);
+    world.expect_no_trace();
+}
+
+/// A credential helper that keeps one login in a file.
+fn helper(path: &Path, kept: &Path) {
+    let kept = kept.display();
+    let script = format!(
+        "#!/bin/sh\ncase $1 in\nstore) cat > {kept};;\nget) test -e {kept} && cat {kept} || {{ echo credentials not found in native keychain; exit 1; }};;\nerase) rm -f {kept};;\nesac\n"
+    );
+    fs::write(path, script).expect("written");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a mode");
+}
+
+#[test]
+fn archives_of_save_are_loaded() {
+    let world = World::new();
+    world.write("Dockerfile", "FROM busybox\nRUN echo made > /made\nCMD [\"cat\", \"/made\"]\n");
+    docker(&world, &["build", "-q", "-t", "made:1", "-t", "made:2", "."]);
+    docker(&world, &["save", "-o", "two.tar", "made:1", "busybox", "made:2"]);
+    let id = docker(&world, &["inspect", "-f", "{{.Id}}", "made:1"]);
+    assert_eq!(docker(&world, &["history", "-q", "made:1"]).lines().last(), Some("<missing>"));
+    assert!(docker(&world, &["history", "--no-trunc", "made:1"]).contains("echo made > /made"));
+    docker(&world, &["rmi", "made:1", "made:2", "busybox"]);
+    assert_eq!(docker(&world, &["images", "-q"]), "");
+    let loaded = docker(&world, &["load", "-i", "two.tar"]);
+    let mut lines: Vec<&str> = loaded.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["Loaded image: busybox:latest", "Loaded image: made:1", "Loaded image: made:2"]);
+    assert_eq!(docker(&world, &["inspect", "-f", "{{.Id}}", "made:2"]), id);
+    assert_eq!(docker(&world, &["run", "--rm", "made:1"]), "made");
+    world.expect_no_trace();
+}
