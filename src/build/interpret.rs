@@ -26,6 +26,8 @@ use crate::model::image::{ContainerDefaults, History, ImageConfig, ImageHealthch
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What BuildKit writes into the history, so that tools recognise it.
 const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
+/// Most variables of a stage.
+const VARIABLES_MAX: usize = 4096;
 /// Longest title of a step in progress output, in characters.
 const TITLE_LENGTH_MAX: usize = 120;
 /// Predefined arguments that need no ARG: they reach RUN, but neither history nor cache key.
@@ -392,6 +394,7 @@ impl Stage<'_> {
 
     fn arg(&mut self, line: &Line, pairs: &[(String, Option<String>)]) -> Result<(), Error> {
         let mut texts = Vec::new();
+        self.check_count(line, pairs.len())?;
         for (name, default) in pairs {
             self.check_secret(line, "ARG", name);
             let value = match (self.plan.args.get(name), default) {
@@ -406,7 +409,10 @@ impl Stage<'_> {
             if let Some(value) = value.as_ref().filter(|_| !is_of_scanner(name)) {
                 self.state.set(name, value);
             }
-            self.state.arguments.push((name.clone(), value));
+            match self.state.arguments.iter_mut().find(|(known, _)| known == name) {
+                Some((_, old)) => *old = value,
+                None => self.state.arguments.push((name.clone(), value)),
+            }
         }
         self.history(format!("ARG {}", texts.join(" ")), true);
         Ok(())
@@ -419,6 +425,7 @@ impl Stage<'_> {
 
     fn env(&mut self, line: &Line, pairs: &[Pair]) -> Result<(), Error> {
         let mut text = String::from("ENV");
+        self.check_count(line, pairs.len())?;
         let expanded = self.expand_pairs(line, pairs)?;
         self.check_legacy(line, pairs);
         for (name, value) in expanded {
@@ -448,6 +455,15 @@ impl Stage<'_> {
         }
         self.history(text, true);
         Ok(())
+    }
+
+    /// Refuses what no program could be started with; every further variable would make the rest slower.
+    fn check_count(&self, line: &Line, more: usize) -> Result<(), Error> {
+        let known = self.state.environment.len().max(self.state.arguments.len());
+        match known + more > VARIABLES_MAX {
+            true => Err(line.error("", format!("a stage cannot have more than {VARIABLES_MAX} variables"))),
+            false => Ok(()),
+        }
     }
 
     fn check_secret(&self, line: &Line, instruction: &str, name: &str) {

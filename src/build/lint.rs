@@ -16,6 +16,8 @@ use super::dockerfile::lines::Line;
 
 /// Most findings that are kept: a Dockerfile of megabytes has no more to say.
 const WARNINGS_MAX: usize = 10_000;
+/// Most known names that are compared with an unknown one.
+const SUGGESTED_FROM_MAX: usize = 500;
 /// Largest edit distance of a name that is suggested instead, exclusive.
 const DISTANCE: usize = 3;
 
@@ -320,7 +322,7 @@ fn is_upper(text: &str) -> bool {
 /// ` (did you mean x?)` for the nearest of the known names, or nothing. `sigil` stands before the name.
 pub fn meant<'a>(typed: &str, known: impl Iterator<Item = &'a str>, sigil: &str) -> String {
     let mut best: Option<(usize, &str)> = None;
-    for name in known {
+    for name in known.take(SUGGESTED_FROM_MAX) {
         let distance = strsim::levenshtein(typed, name);
         if distance == 0 {
             return String::new();

@@ -30,6 +30,18 @@ pub struct RemoteContext {
     _root: TemporaryFolder,
 }
 
+impl RemoteContext {
+    /// The path of a file of the context, which must not lie outside of it whatever its links say.
+    pub fn file(&self, name: &str) -> Result<PathBuf, Error> {
+        let path = self.folder.join(name.trim_start_matches('/'));
+        let Ok(real) = path.canonicalize() else { return Err(Error::DockerfileMissing { path }) };
+        match self.folder.canonicalize() {
+            Ok(folder) if real.starts_with(&folder) => Ok(real),
+            _ => Err(Error::DockerfileMissing { path }),
+        }
+    }
+}
+
 /// A folder that is removed with its value.
 #[derive(Debug)]
 pub(super) struct TemporaryFolder(PathBuf);

@@ -86,3 +86,25 @@ fn shown(action: &Action) -> String {
         Action::Workdir { path, user } => format!("workdir {path} of `{user}`"),
     }
 }
+
+/// What is far beyond any real Dockerfile ends with an error, soon, and in memory that is in proportion to the text.
+#[test]
+fn hostile_dockerfiles_are_refused() {
+    let doubled = format!("FROM a\nENV x=aaaaaaaaaaaaaaaa\n{}", "ENV x=$x$x\n".repeat(60));
+    let circle: String = (0..1000).map(|n| format!("FROM scratch AS s{n}\nCOPY --from={} / /\n", (n + 1) % 1000)).collect();
+    let variables: String = (0..5000).map(|n| format!("ENV a{n}=b\n")).collect();
+    for (text, wanted) in [
+        (format!("FROM a\n{}", "RUN b\n".repeat(30_000)), "more than 20000 instructions"),
+        (format!("FROM a\n{variables}"), "more than 4096 variables"),
+        (format!("FROM a\nRUN {}", "x".repeat(70_000)), "longer than 65535 bytes"),
+        (format!("FROM a\nENV x={}", "${a:-".repeat(10_000)), ""),
+        (doubled, ""),
+        (circle, "circular dependency"),
+        (format!("FROM a\nRUN {}", "<<A ".repeat(2000)), ""),
+    ] {
+        let mut request = BuildRequest::new("/nowhere");
+        request.dockerfile = DockerfileSource::Inline(text);
+        let error = super::check(&request).expect_err(wanted).to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::service::{HAS_NO_IMAGE, image_name, in_service};
 use super::{Engine, Error, Result};
-use crate::build::{self, BuildNetwork, BuildRequest, DockerfileSource};
+use crate::build::{self, BuildNetwork, BuildRequest, DockerfileSource, RemoteContext, SshSource};
 use crate::image::{self, PullOptions};
 use crate::model::event::{Event, EventStatus, Progress};
 use crate::model::image::Image;
@@ -214,8 +214,13 @@ impl Engine {
         progress: &dyn Progress,
     ) -> Result<Image> {
         let fail = |error| in_service(project, service, "cannot be built", error);
-        let request = build_request(project, service, build, wish).map_err(fail)?;
+        let mut request = build_request(project, service, build, wish).map_err(fail)?;
         progress.working(&service.name, "Building");
+        let fetched = self.fetch_context(build, &mut request);
+        let _context = fetched.map_err(|error| {
+            progress.report(Event::new(&service.name, EventStatus::Error, "Error"));
+            fail(error)
+        })?;
         match build::build(&self.store, &request, progress) {
             Ok(image) => {
                 progress.done(&service.name, "Built");
@@ -226,6 +231,25 @@ impl Engine {
                 Err(fail(error.into()))
             }
         }
+    }
+
+    /// Fetches the context of a build that is no folder of this host; the request reads from it while it lives.
+    fn fetch_context(&self, build: &Build, request: &mut BuildRequest) -> Result<Option<RemoteContext>> {
+        if !build::is_remote(&build.context) {
+            return Ok(None);
+        }
+        let context = build::fetch_context(&self.store, &build.context, &request.secrets)?;
+        request.context.clone_from(&context.folder);
+        request.context_time_seconds = context.time_seconds;
+        request.ignore_file = false;
+        if build.dockerfile_inline.is_none() {
+            let name = build.dockerfile.as_deref().unwrap_or("Dockerfile");
+            request.dockerfile = match &context.dockerfile {
+                Some(text) => DockerfileSource::Inline(text.clone()),
+                None => DockerfileSource::Path(context.file(name)?),
+            };
+        }
+        Ok(Some(context))
     }
 
     /// Removes an image by name or id.
@@ -288,8 +312,27 @@ fn build_request(project: &Project, service: &Service, build: &Build, wish: &Ima
         };
         request.secrets.insert(secret.target.clone().unwrap_or_else(|| secret.source.clone()), source);
     }
+    for entry in &build.ssh {
+        let (id, path) = entry.split_once('=').unwrap_or((entry, ""));
+        let source = match path {
+            "" => std::env::var_os("SSH_AUTH_SOCK").map(|path| SshSource::Socket(path.into())),
+            path => Some(ssh_source(path)),
+        };
+        // Without an agent only the steps that need one fail.
+        request.ssh.extend(source.map(|source| (id.to_owned(), source)));
+    }
+    if let Some(time) = std::env::var("SOURCE_DATE_EPOCH").ok().filter(|text| !text.is_empty()) {
+        request.args.entry("SOURCE_DATE_EPOCH".into()).or_insert(Some(time));
+    }
     request.resource = service.name.clone();
     Ok(request)
+}
+
+/// An agent's socket, or a key.
+fn ssh_source(path: &str) -> SshSource {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    if is_socket { SshSource::Socket(path.into()) } else { SshSource::Keys(vec![path.into()]) }
 }
 
 /// The age at which `daily`, `weekly` and `every_<duration>` ask the registry again.

@@ -82,7 +82,7 @@ fn named(descriptor: &Value, references: &[Reference]) -> Vec<Value> {
     let with_name = |reference: &Reference| {
         let mut descriptor = descriptor.clone();
         descriptor["annotations"] = json!({
-            "io.containerd.image.name": reference.to_string(),
+            "io.containerd.image.name": reference.canonical(),
             "org.opencontainers.image.ref.name": reference.tag.clone().unwrap_or_default(),
         });
         descriptor

@@ -36,6 +36,13 @@ const NAME_LENGTH_MAX: usize = 255;
 const TAG_LENGTH_MAX: usize = 128;
 
 impl Reference {
+    /// The whole name, `docker.io/library/redis:7`, for tools that know no abbreviations.
+    pub fn canonical(&self) -> String {
+        let tag = self.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
+        let digest = self.digest.as_ref().map(|digest| format!("@{digest}")).unwrap_or_default();
+        format!("{}/{}{tag}{digest}", self.registry, self.repository)
+    }
+
     /// The name as people write it: without `docker.io/library/`, with tag or digest.
     pub fn familiar(&self) -> String {
         let mut text = self.familiar_name();

@@ -5,6 +5,7 @@
 //! `flask_redis`, the package index of Python.
 
 mod attached;
+mod build_image;
 mod docker;
 mod faults;
 mod files;

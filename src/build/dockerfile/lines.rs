@@ -14,6 +14,8 @@ use crate::build::error::{Error, Mark};
 
 /// Longest physical line in bytes, as in BuildKit.
 const LINE_LENGTH_MAX: usize = 65_535;
+/// Most instructions of a file: no image has that many layers, and each takes memory.
+const INSTRUCTIONS_MAX: usize = 20_000;
 /// Most comments above one instruction that are kept.
 const COMMENTS_MAX: usize = 100;
 /// Most heredocs that one instruction may open.
@@ -166,6 +168,9 @@ pub fn split(path: &Path, text: &str) -> Result<(Directives, Vec<Line>), Error> 
     };
     let mut lines = Vec::new();
     while let Some(line) = splitter.next_line()? {
+        if lines.len() >= INSTRUCTIONS_MAX {
+            return Err(line.error("", format!("more than {INSTRUCTIONS_MAX} instructions")));
+        }
         lines.push(line);
     }
     if lines.is_empty() {

@@ -111,6 +111,10 @@ pub struct Args {
 struct Ignored {
     #[arg(long, hide = true)]
     attest: Vec<String>,
+    #[arg(long, hide = true)]
+    cache_from: Vec<String>,
+    #[arg(long, hide = true)]
+    cache_to: Vec<String>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     provenance: Option<String>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -147,6 +151,29 @@ struct Ignored {
     security_opt: Vec<String>,
 }
 
+impl Ignored {
+    /// Flags that were given and whose lack of effect somebody may notice.
+    fn said(&self) -> Vec<&'static str> {
+        let asked = |value: &Option<String>| value.as_deref().is_some_and(|text| text != "false");
+        [
+            ("--cache-from", !self.cache_from.is_empty()),
+            ("--cache-to", !self.cache_to.is_empty()),
+            ("--attest", !self.attest.is_empty()),
+            ("--provenance", asked(&self.provenance)),
+            ("--sbom", asked(&self.sbom)),
+            ("--cgroup-parent", self.cgroup_parent.is_some()),
+            ("--memory", self.memory.is_some()),
+            ("--cpuset-cpus", self.cpuset_cpus.is_some()),
+            ("--cpu-quota", self.cpu_quota.is_some()),
+            ("--isolation", asked(&self.isolation)),
+            ("--security-opt", !self.security_opt.is_empty()),
+        ]
+        .into_iter()
+        .filter_map(|(flag, given)| given.then_some(flag))
+        .collect()
+    }
+}
+
 /// Builds; prints nothing on standard output but what it was asked for.
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let is_check = match args.call.as_deref() {
@@ -168,6 +195,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
             .map_or(vec![None], |text| vec![Some(text)]),
         platforms => platforms.iter().cloned().map(Some).collect(),
     };
+    for flag in args.ignored.said() {
+        context.warn(&format!("{flag} has no effect here"));
+    }
     let reporter = reporter(context, args);
     let outcome = context.perform_transfer(reporter, None, |execution| {
         let mut images = Vec::new();
@@ -256,9 +286,10 @@ fn request(args: &Args, store: &Store) -> Result<(BuildRequest, Option<RemoteCon
             DockerfileSource::Inline(String::from_utf8_lossy(&text).into_owned())
         }
         (_, Some(RemoteContext { dockerfile: Some(text), .. })) => DockerfileSource::Inline(text.clone()),
-        (Some(path), Some(remote)) => DockerfileSource::Path(below(&remote.folder, path)?),
+        (Some(path), Some(remote)) => DockerfileSource::Path(remote.file(path)?),
         (Some(path), None) => DockerfileSource::Path(absolute(path)?),
-        (None, _) => DockerfileSource::Path(request.context.join("Dockerfile")),
+        (None, Some(remote)) => DockerfileSource::Path(remote.file("Dockerfile").or_else(|_| remote.file("dockerfile"))?),
+        (None, None) => DockerfileSource::Path(request.context.join("Dockerfile")),
     };
     for text in &args.tags {
         request.tags.push(tag(text)?);
@@ -316,17 +347,6 @@ fn request(args: &Args, store: &Store) -> Result<(BuildRequest, Option<RemoteCon
 
 fn tag(text: &str) -> Result<Reference, Failure> {
     Ok(text.parse::<Reference>().map_err(engine::Error::from)?)
-}
-
-/// A Dockerfile of a fetched context, which must not lie outside of it.
-fn below(folder: &Path, path: &str) -> Result<PathBuf, Failure> {
-    let path = folder.join(path.trim_start_matches('/'));
-    let real = path.canonicalize().context("open", &path)?;
-    let folder = folder.canonicalize().context("open", folder)?;
-    if real.starts_with(&folder) {
-        return Ok(real);
-    }
-    Err(Mistake::usage(format!("the Dockerfile {} is not in the context", path.display())).into())
 }
 
 /// Does what an output asks for; returns the digest of the manifest where one was made.
@@ -448,7 +468,7 @@ fn tell(
         let mut metadata = json!({ "containerimage.config.digest": image.id });
         metadata["containerimage.digest"] = json!(digest.unwrap_or_else(|| image.id.to_string()));
         if !request.tags.is_empty() {
-            let names: Vec<String> = request.tags.iter().map(ToString::to_string).collect();
+            let names: Vec<String> = request.tags.iter().map(Reference::canonical).collect();
             metadata["image.name"] = json!(names.join(","));
         }
         let text = serde_json::to_string_pretty(&metadata).map_err(std::io::Error::from)?;
