@@ -91,7 +91,8 @@ fn shown(action: &Action) -> String {
 #[test]
 fn hostile_dockerfiles_are_refused() {
     let doubled = format!("FROM a\nENV x=aaaaaaaaaaaaaaaa\n{}", "ENV x=$x$x\n".repeat(60));
-    let circle: String = (0..1000).map(|n| format!("FROM scratch AS s{n}\nCOPY --from={} / /\n", (n + 1) % 1000)).collect();
+    let circle: String =
+        (0..1000).map(|n| format!("FROM scratch AS s{n}\nCOPY --from={} / /\n", (n + 1) % 1000)).collect();
     let variables: String = (0..5000).map(|n| format!("ENV a{n}=b\n")).collect();
     for (text, wanted) in [
         (format!("FROM a\n{}", "RUN b\n".repeat(30_000)), "more than 20000 instructions"),

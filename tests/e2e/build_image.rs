@@ -14,17 +14,37 @@ fn names(archive: &[u8]) -> Vec<String> {
 #[test]
 fn an_image_is_built_tagged_and_told() {
     let world = World::new();
-    world.write("ctx/Dockerfile", "FROM busybox AS base\nRUN echo hello\nFROM base\nCOPY a /a\nLABEL x=y\nCMD echo hi\n");
+    world.write(
+        "ctx/Dockerfile",
+        "FROM busybox AS base\nRUN echo hello\nFROM base\nCOPY a /a\nLABEL x=y\nCMD echo hi\n",
+    );
     world.write("ctx/a", "a");
     let context = world.folder().join("ctx").display().to_string();
     let id = world.folder().join("id").display().to_string();
     let metadata = world.folder().join("metadata").display().to_string();
     let arguments = [
-        "image", "build", "-t", "shop:1", "-t", "shop:2", "--label", "z=w", "--progress", "plain", "--iidfile", &id,
-        "--metadata-file", &metadata, &context,
+        "image",
+        "build",
+        "-t",
+        "shop:1",
+        "-t",
+        "shop:2",
+        "--label",
+        "z=w",
+        "--progress",
+        "plain",
+        "--iidfile",
+        &id,
+        "--metadata-file",
+        &metadata,
+        &context,
     ];
     let told = world.wharf(&arguments).expect(0);
-    assert!(told.stderr.contains("#1 [base 1/1] RUN echo hello\n") && told.stderr.contains(" hello\n"), "{}", told.stderr);
+    assert!(
+        told.stderr.contains("#1 [base 1/1] RUN echo hello\n") && told.stderr.contains(" hello\n"),
+        "{}",
+        told.stderr
+    );
     assert!(told.stderr.contains("JSONArgsRecommended: JSON arguments recommended for CMD"), "{}", told.stderr);
     assert_eq!(told.stdout, "");
     let id = std::fs::read_to_string(&id).expect("the id");
@@ -36,7 +56,11 @@ fn an_image_is_built_tagged_and_told() {
     assert_eq!(world.ok(&["docker", "build", "-q", "-t", "shop:2", "--label", "z=w", &context]), id);
     assert_eq!(world.ok(&["run", "--rm", "shop:2"]), "hi");
     let check = world.wharf(&["docker", "buildx", "build", "--check", &context]).expect(1);
-    assert!(check.stdout.starts_with("Check complete, 1 warning has been found!\n\nWARNING: JSONArgs"), "{}", check.stdout);
+    assert!(
+        check.stdout.starts_with("Check complete, 1 warning has been found!\n\nWARNING: JSONArgs"),
+        "{}",
+        check.stdout
+    );
     world.wharf(&["image", "build", "--check", &context]).expect(0);
     world.expect_no_trace();
 }
@@ -62,7 +86,10 @@ fn contexts_come_from_standard_input_and_files_go_where_they_are_wanted() {
     let arguments = ["image", "build", "-q", "--build-arg", "A=b", "--secret", &secret, "-t", "in", "-f", "-", &folder];
     world.wharf_with_input(&arguments, text).expect(0);
     assert_eq!(world.ok(&["run", "--rm", "in", "cat", "/x"]), "b hush");
-    assert_eq!(world.wharf_with_input(&["docker", "build", "-q", "-"], b"FROM scratch\nENV a=b\n").expect(0).stdout.len(), 72);
+    assert_eq!(
+        world.wharf_with_input(&["docker", "build", "-q", "-"], b"FROM scratch\nENV a=b\n").expect(0).stdout.len(),
+        72
+    );
     for (wrong, why) in [
         (vec!["-f", "-", "-"], "stdin for both"),
         (vec!["/no/such/folder"], "there is no folder /no/such/folder"),
@@ -87,7 +114,10 @@ fn an_image_archive_is_loaded_again_as_it_was() {
     let mut bytes = Vec::new();
     std::fs::File::open(&archive).and_then(|mut file| file.read_to_end(&mut bytes)).expect("the archive");
     let names = names(&bytes);
-    assert!(["index.json", "manifest.json", "oci-layout"].iter().all(|name| names.contains(&(*name).to_owned())), "{names:?}");
+    assert!(
+        ["index.json", "manifest.json", "oci-layout"].iter().all(|name| names.contains(&(*name).to_owned())),
+        "{names:?}"
+    );
     let loaded = world.ok(&["load", "-i", &archive]);
     assert!(loaded.contains("one:1"), "{loaded}");
     assert_eq!(world.ok(&["run", "--rm", "one:1", "cat", "/a"]), "a");

@@ -288,7 +288,9 @@ fn request(args: &Args, store: &Store) -> Result<(BuildRequest, Option<RemoteCon
         (_, Some(RemoteContext { dockerfile: Some(text), .. })) => DockerfileSource::Inline(text.clone()),
         (Some(path), Some(remote)) => DockerfileSource::Path(remote.file(path)?),
         (Some(path), None) => DockerfileSource::Path(absolute(path)?),
-        (None, Some(remote)) => DockerfileSource::Path(remote.file("Dockerfile").or_else(|_| remote.file("dockerfile"))?),
+        (None, Some(remote)) => {
+            DockerfileSource::Path(remote.file("Dockerfile").or_else(|_| remote.file("dockerfile"))?)
+        }
         (None, None) => DockerfileSource::Path(request.context.join("Dockerfile")),
     };
     for text in &args.tags {
