@@ -31,7 +31,7 @@ check:
 	$(CARGO) clippy --all-targets -- -D warnings
 
 bench: tools
-	@scripts/packages busybox-static
+	@scripts/packages busybox-static docker-registry
 	$(if $(SUDO),$(RUNNER)="$(SUDO)") $(CARGO) bench --bench budgets
 
 clean:

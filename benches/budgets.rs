@@ -64,6 +64,7 @@ fn main() {
     bench.projects();
     bench.reading();
     bench.builds();
+    bench.pulls();
     bench.supervisor();
     drop(fs::remove_dir_all(&base));
     drop(fs::remove_dir_all(&run));
@@ -305,6 +306,51 @@ impl Bench {
         print(what, budget_ms, measure(&self.wharf), &others);
     }
 
+    /// An image of 132 MB of this host's programs from a registry on loopback, in one layer and in eight. Each pull of
+    /// wharf goes into a store of its own: what was just deleted slows the file system down.
+    fn pulls(&self) {
+        const IMAGE_BYTES: u64 = 132 << 20;
+        if !self.wants("pull") {
+            return;
+        }
+        let Some(registry) = Registry::start(&self.base) else {
+            println!("{:<44} docker-registry is not installed", "pull");
+            return;
+        };
+        for (layers, budget_ms) in [(1, 800.0), (8, 600.0)] {
+            let folder = self.base.join(format!("pull-{layers}"));
+            collect_files(&folder, layers, IMAGE_BYTES);
+            let copies: String = (0..layers).map(|layer| format!("COPY {layer} /{layer}\n")).collect();
+            fs::write(folder.join("Dockerfile"), format!("FROM wharf-bench\n{copies}")).expect("written");
+            let name = format!("127.0.0.1:{}/bench/pull:{layers}", registry.port);
+            assert!(self.wharf.run(&folder, &["docker", "build", "-q", "-t", &name, "."]), "build failed");
+            assert!(self.wharf.run(&folder, &["docker", "push", "-q", &name]), "push failed");
+            let mut round = 0;
+            let own = median(
+                5,
+                || {},
+                || {
+                    round += 1;
+                    let root = self.base.join(format!("pull-root-{layers}-{round}"));
+                    let mut command = self.wharf.command(&folder, &["docker", "pull", "-q", &name]);
+                    command.env("WHARF_ROOT", root).status().is_ok_and(|status| status.success())
+                },
+            );
+            let others: Vec<_> = self
+                .peers
+                .iter()
+                .map(|peer| {
+                    let plain: &[&str] = if peer.name == "podman" { &["--tls-verify=false"] } else { &[] };
+                    let pull = [&["pull", "-q"], plain, &[&name]].concat();
+                    let time = median(3, || _ = peer.run(&folder, &["rmi", "-f", &name]), || peer.run(&folder, &pull));
+                    peer.run(&folder, &["rmi", "-f", &name]);
+                    (peer.name, time)
+                })
+                .collect();
+            print(&format!("pull 132 MB, {layers} gzip layers"), budget_ms, own, &others);
+        }
+    }
+
     /// Proportional set size of a supervisor: with 20 of them, what they share is shared.
     fn supervisor(&self) {
         if !self.wants("supervisor") {
@@ -338,6 +384,68 @@ impl Bench {
         }
         for index in 0..20 {
             self.wharf.run(&self.base, &["container", "rm", "-f", &format!("idle{index}")]);
+        }
+    }
+}
+
+/// Debian's docker-registry on a free port of loopback; ended when dropped.
+struct Registry {
+    process: std::process::Child,
+    port: u16,
+}
+
+impl Registry {
+    fn start(base: &Path) -> Option<Self> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").ok()?;
+        let port = listener.local_addr().ok()?.port();
+        drop(listener);
+        let config = base.join("registry.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+            base.join("registry").display()
+        );
+        fs::write(&config, text).ok()?;
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let registry = Self { process: command.spawn().ok()?, port };
+        for _ in 0..500 {
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return Some(registry);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        None
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+/// Copies programs and libraries of this host, `bytes` in all, into `parts` folders.
+fn collect_files(folder: &Path, parts: usize, bytes: u64) {
+    for part in 0..parts {
+        fs::create_dir_all(folder.join(part.to_string())).expect("the folder can be made");
+    }
+    let (mut total, mut count) = (0, 0);
+    let mut folders = vec![PathBuf::from("/usr/lib"), PathBuf::from("/usr/bin")];
+    while let Some(source) = folders.pop() {
+        for entry in fs::read_dir(&source).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                folders.push(entry.path());
+            } else if metadata.is_file() && metadata.len() < 8 << 20 {
+                let target = folder.join((count % parts).to_string()).join(count.to_string());
+                if fs::copy(entry.path(), target).is_ok() {
+                    (total, count) = (total + metadata.len(), count + 1);
+                }
+                if total >= bytes {
+                    return;
+                }
+            }
         }
     }
 }
