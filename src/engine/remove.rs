@@ -1,10 +1,14 @@
 //! Removes containers with all that belonged to them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Engine, Error, Result};
 use crate::base::id::ContainerId;
-use crate::model::container::{MountSource, Status};
+use crate::model::container::{ContainerSpec, MountSource, Status};
+use crate::supervise;
+
+/// The longest that a removal waits for somebody else's start or end of the container.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Removes a container. With `force`, one that runs is killed first; with `volumes`, its anonymous volumes
@@ -14,16 +18,10 @@ impl Engine {
             Err(error) if error.is_not_found() => return Ok(()),
             spec => spec?,
         };
-        let state = self.store.containers().state(id)?;
-        if matches!(state.status, Status::Running | Status::Paused | Status::Restarting) {
-            if !force {
-                return Err(Error::StillRunning { name: spec.name });
-            }
-            self.stop(id, Some(Duration::ZERO))?;
-        }
-        {
-            let _lock = self.store.containers().lock(id)?;
-            self.store.containers().remove(id)?;
+        match self.remove_when_stopped(&spec, force) {
+            Err(Error::Store(error)) if error.is_not_found() => {}
+            Err(Error::Supervise(supervise::Error::Store(error))) if error.is_not_found() => {}
+            result => result?,
         }
         if volumes {
             for mount in &spec.mounts {
@@ -38,5 +36,27 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// One may be started at any moment until its lock is held: then the game begins anew.
+    fn remove_when_stopped(&self, spec: &ContainerSpec, force: bool) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let state = self.store.containers().state(&spec.id)?;
+            if matches!(state.status, Status::Running | Status::Paused | Status::Restarting) {
+                if !force {
+                    return Err(Error::StillRunning { name: spec.name.clone() });
+                }
+                self.stop(&spec.id, Some(Duration::ZERO))?;
+            }
+            if supervise::discard(&self.store, &spec.id)? {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::StillRunning { name: spec.name.clone() });
+            }
+            // Only for a start whose command was killed, and an end that is being written down: a few milliseconds.
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }

@@ -284,6 +284,20 @@ impl<'a> Containers<'a> {
         Ok(())
     }
 
+    /// Gives up the names of containers that are gone.
+    pub(super) fn sweep_names(&self) -> Result<()> {
+        let folder = self.store.names_folder("containers");
+        let _names = self.store.lock_names()?;
+        for name in super::entries(&folder)? {
+            if let Some(id) = names::lookup(&folder, &name)?
+                && !self.exists_text(&id)
+            {
+                names::release(&folder, &name, &id)?;
+            }
+        }
+        Ok(())
+    }
+
     fn exists_text(&self, id: &str) -> bool {
         id.parse::<ContainerId>().is_ok_and(|id| self.exists(&id))
     }

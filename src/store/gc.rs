@@ -89,15 +89,21 @@ impl Store {
     /// Costs three listings of all but empty folders when there is nothing.
     pub fn sweep_leftovers(&self) -> Result<()> {
         let leases = self.root("lock/leases");
+        let mut found = false;
         for folder in [self.root("tmp"), self.root("trash")] {
             for name in super::entries(&folder)? {
                 // Who lives makes or deletes it itself.
                 let owner = name.split_once('-').map_or(name.as_str(), |(owner, _)| owner);
                 if !lease::is_live(&leases, owner)? {
+                    found = true;
                     let ours = self.move_to_trash(&folder.join(&name))?;
                     ours.map_or(Ok(()), |path| delete(&path))?;
                 }
             }
+        }
+        if found {
+            // What died between a container's folder and its name.
+            self.containers().sweep_names()?;
         }
         lease::sweep(&leases)
     }

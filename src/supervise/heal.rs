@@ -70,6 +70,30 @@ fn has_lost_its_supervisor(store: &Store, id: &ContainerId) -> bool {
     socket.exists() && matches!(store.containers().supervisor_alive(id), Ok(false))
 }
 
+/// See [`super::discard`].
+pub(super) fn discard(store: &Store, id: &ContainerId) -> Result<bool> {
+    let lock = store.containers().lock(id)?;
+    if is_active(&store.containers().state(id)?) {
+        return Ok(false);
+    }
+    if store.containers().run_folder(id).join(super::clients::SOCKET).exists() {
+        // One that starts although its command is gone, or has not cleared away everything yet.
+        let Some(supervisor_lock) = store.containers().supervisor_lock(id)? else { return Ok(false) };
+        clear_locked(store, id)?;
+        supervisor_lock.release();
+    }
+    store.containers().remove(id)?;
+    lock.release();
+    Ok(true)
+}
+
+/// The same as `clear` for one container whose supervisor's lock is held.
+fn clear_locked(store: &Store, id: &ContainerId) -> Result<()> {
+    remove_group(store, id)?;
+    net::heal::heal(&net::Host::new(store.paths()), &store.networks().list()?, &|other| other != id)?;
+    Ok(())
+}
+
 /// Removes what supervisors that died in a start or a finish left, and builds that died in a command: processes,
 /// groups, addresses, rules, files.
 fn clear(store: &Store, ids: &[ContainerId], steps: Vec<(ContainerId, Lock)>) -> Result<()> {
@@ -79,8 +103,12 @@ fn clear(store: &Store, ids: &[ContainerId], steps: Vec<(ContainerId, Lock)>) ->
     // Held until all is done, so that nobody starts one of them meanwhile.
     let mut locks = Vec::new();
     for id in ids {
+        // One removed meanwhile is no concern of this command.
+        if !store.containers().exists(id) {
+            continue;
+        }
         let Some(lock) = store.containers().supervisor_lock(id)? else { continue };
-        if is_active(&store.containers().state(id)?) {
+        if !matches!(store.containers().state(id), Ok(state) if !is_active(&state)) {
             continue;
         }
         remove_group(store, id)?;
@@ -92,8 +120,21 @@ fn clear(store: &Store, ids: &[ContainerId], steps: Vec<(ContainerId, Lock)>) ->
     let dead = |id: &ContainerId| locks.iter().any(|(dead, _)| *dead == id) || steps.iter().any(|(dead, _)| dead == id);
     net::heal::heal(&net::Host::new(store.paths()), &store.networks().list()?, &|id| !dead(id))?;
     for (id, lock) in locks {
-        super::supervisor::clear_run_folder(store, id);
-        lock.release();
+        let has_exited = matches!(store.containers().state(id), Ok(state) if state.status == Status::Exited);
+        match store.containers().spec(id) {
+            // Its supervisor would have removed it.
+            Ok(spec) if spec.auto_remove && has_exited => {
+                lock.release();
+                match super::remove(store, &spec) {
+                    Err(Error::Store(error)) if error.is_not_found() => {}
+                    result => result?,
+                }
+            }
+            _ => {
+                super::supervisor::clear_run_folder(store, id);
+                lock.release();
+            }
+        }
     }
     if !steps.is_empty() {
         // The lock of the build's folders is gone as well.

@@ -194,6 +194,12 @@ pub fn heal(store: &Store) -> Result<()> {
     heal::all(store)
 }
 
+/// Removes a container that does not run, with whatever a supervisor that was killed in its start left. `false` when
+/// it runs, starts or is just ending.
+pub fn discard(store: &Store, id: &ContainerId) -> Result<bool> {
+    heal::discard(store, id)
+}
+
 /// After a reboot: starts what the restart policies want. Goes on after a failure and returns all of them.
 pub fn boot(store: &Store) -> Vec<(ContainerId, Error)> {
     heal::boot(store)

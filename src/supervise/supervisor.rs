@@ -425,10 +425,13 @@ impl Supervisor {
         self.state.ports.clear();
         self.state.addresses.clear();
         self.save_if_possible();
-        clear_run_folder(&self.store, &self.spec.id);
         if self.spec.auto_remove {
+            // The socket stays until the whole folder goes: killed before that, `heal` removes the container.
+            clear_streams(&self.store, &self.spec.id);
             self.release();
             drop(super::remove(&self.store, &self.spec));
+        } else {
+            clear_run_folder(&self.store, &self.spec.id);
         }
         self.clients.tell(&Frame::Exit(self.state.exit_code));
         // Only then: to unmount means to wait for the disk, see `Run::mounts`. Another start waits for the lock.
@@ -469,8 +472,13 @@ impl Supervisor {
 /// Removes what only a living supervisor has; a folder that is gone as a whole is fine. The socket goes last: while
 /// it is there, `heal` knows that something may be left.
 pub(super) fn clear_run_folder(store: &Store, id: &ContainerId) {
+    clear_streams(store, id);
+    drop(crate::base::fs::remove_file(&store.containers().run_folder(id).join(clients::SOCKET)));
+}
+
+fn clear_streams(store: &Store, id: &ContainerId) {
     let run_folder = store.containers().run_folder(id);
-    for name in ["stdin", "stdout", "stderr", "supervisor.json", clients::SOCKET] {
+    for name in ["stdin", "stdout", "stderr", "supervisor.json"] {
         drop(crate::base::fs::remove_file(&run_folder.join(name)));
     }
 }

@@ -14,6 +14,7 @@ mod mistakes;
 mod project;
 mod registry;
 mod run;
+mod stress;
 mod terminal;
 mod wait;
 mod world;

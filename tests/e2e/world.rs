@@ -246,6 +246,12 @@ impl World {
             .collect()
     }
 
+    /// The names of what lies in a folder of the store.
+    pub fn records(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.base.join("root").join(folder)).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
     /// Waits until nothing of this world is left, and fails with what is.
     #[track_caller]
     pub fn expect_no_trace(&self) {
