@@ -18,9 +18,7 @@ pub fn obstacle(architecture: &str) -> Option<String> {
         (host, architecture),
         ("x86_64", "amd64" | "386") | ("aarch64", "arm64" | "arm") | ("riscv64", "riscv64") | ("", _)
     );
-    let Some((machine, is_little)) = machine_of(architecture).filter(|_| !native && !architecture.is_empty()) else {
-        return None;
-    };
+    let (machine, is_little) = machine_of(architecture).filter(|_| !native && !architecture.is_empty())?;
     let mut half = false;
     for entry in std::fs::read_dir(FOLDER).into_iter().flatten().flatten() {
         if entry.file_name() == "register" || entry.file_name() == "status" {

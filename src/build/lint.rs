@@ -157,13 +157,15 @@ impl Linter {
 
     /// Reports a finding about an instruction, unless a `# check=skip=` above it or above the file says otherwise.
     pub fn warn(&self, rule: Rule, line: &Line, detail: String) {
-        let allowed = self.options.allows(rule) && line.path() == self.file;
-        let skipped = line.comments.iter().find_map(|comment| own_options(comment));
-        if allowed && skipped.is_none_or(|options| options.allows(rule) || options.experimental_all) {
-            self.add(Warning { rule, detail, lines: line.lines });
-        } else if rule == Rule::InvalidDefinitionDescription
-            && line.comments.iter().find_map(|comment| own_options(comment)).is_some_and(|o| o.allows(rule))
-        {
+        let own = line.comments.iter().find_map(|comment| own_options(comment));
+        let of_file = self.options.allows(rule);
+        let allowed = match (rule, own) {
+            (_, None) => of_file,
+            // What is experimental has to be asked for once, the rest may be skipped in either place.
+            (Rule::InvalidDefinitionDescription, Some(own)) => of_file || own.allows(rule),
+            (_, Some(own)) => of_file && own.allows(rule),
+        };
+        if allowed && line.path() == self.file {
             self.add(Warning { rule, detail, lines: line.lines });
         }
     }

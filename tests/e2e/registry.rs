@@ -170,3 +170,21 @@ fn archives_of_save_are_loaded() {
     assert_eq!(docker(&world, &["run", "--rm", "made:1"]), "made");
     world.expect_no_trace();
 }
+
+#[test]
+fn a_build_pushes_what_it_made() {
+    let world = World::new();
+    let registry = Registry::start(&world, "registry", "");
+    let name = registry.name("built:1");
+    world.write("ctx/Dockerfile", "FROM busybox\nRUN echo built >/b\n");
+    let context = world.folder().join("ctx").display().to_string();
+    let metadata = world.folder().join("metadata").display().to_string();
+    docker(&world, &["build", "-q", "--push", "-t", &name, "--metadata-file", &metadata, &context]);
+    docker(&world, &["rmi", "-f", &name]);
+    assert_eq!(docker(&world, &["run", "--rm", &name, "cat", "/b"]), "built");
+    let metadata = fs::read_to_string(metadata).expect("metadata");
+    let digest = docker(&world, &["images", "--format", "{{.Digest}}", &registry.name("built")]);
+    assert!(digest.starts_with("sha256:") && metadata.contains(&digest), "{digest} is not in {metadata}");
+    let nameless = world.wharf(&["docker", "build", "--push", &context]).expect(1);
+    assert!(nameless.stderr.contains("tag is needed"), "{}", nameless.stderr);
+}

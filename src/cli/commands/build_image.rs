@@ -10,7 +10,7 @@ use crate::cli::flags::{environment, labels};
 use crate::cli::progress::{BuildProgress, Reporter};
 use crate::cli::{Context, Failure, Mistake, Outcome};
 use crate::engine;
-use crate::image::{Saved, save};
+use crate::image::{self, Saved, save};
 use crate::model::image::Image;
 use crate::model::reference::Reference;
 use crate::store::Store;
@@ -219,6 +219,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let mut digest = None;
     for output in &outputs {
         digest = export(store, output, &images, &request)?.or(digest);
+        if let Output::Image { push: true, .. } = output {
+            digest = Some(push(context, args, store, &request)?);
+        }
     }
     tell(context, args, &images, &request, digest.as_deref())?;
     Ok(0)
@@ -248,8 +251,13 @@ fn outputs(args: &Args) -> Result<Vec<Output>, Mistake> {
     if outputs.iter().any(Output::is_stdout) && std::io::stdout().is_terminal() {
         return Err(Mistake::usage("an archive is not written to a terminal: redirect it, or give dest=FILE"));
     }
-    if args.push && args.tags.is_empty() {
-        return Err(Mistake::usage("--push needs a name (-t)"));
+    let pushes = outputs.iter().any(|output| matches!(output, Output::Image { push: true, .. }));
+    let named = outputs.iter().any(|output| matches!(output, Output::Image { names, .. } if !names.is_empty()));
+    if pushes && args.tags.is_empty() && !named {
+        return Err(Mistake::usage("tag is needed when pushing to registry: give a name (-t)"));
+    }
+    if pushes && args.platform.len() > 1 {
+        return Err(Mistake::usage("images for several platforms cannot be pushed as one: use --output type=oci"));
     }
     Ok(outputs)
 }
@@ -351,12 +359,25 @@ fn tag(text: &str) -> Result<Reference, Failure> {
     Ok(text.parse::<Reference>().map_err(engine::Error::from)?)
 }
 
+/// Pushes the image under all its names; returns the digest of its manifest.
+fn push(context: &Context, args: &Args, store: &Store, request: &BuildRequest) -> Result<String, Failure> {
+    let mut digest = String::new();
+    for reference in &request.tags {
+        let pushed = context.perform_transfer(reporter(context, args), None, |execution| {
+            execution.progress.working(&format!("pushing {}", reference.canonical()), "Pushing");
+            let pushed = image::push(store, reference, execution.progress)?;
+            execution.progress.done(&format!("pushing {}", reference.canonical()), "Pushed");
+            Ok(pushed)
+        })?;
+        digest = pushed.digest.to_string();
+    }
+    Ok(digest)
+}
+
 /// Does what an output asks for; returns the digest of the manifest where one was made.
 fn export(store: &Store, output: &Output, images: &[Image], request: &BuildRequest) -> Result<Option<String>, Failure> {
     match output {
-        Output::Image { push: true, .. } => {
-            Err(Mistake::usage("pushing is not there yet: the image is in the store").into())
-        }
+        // In the store already, and pushed by the caller.
         Output::Image { .. } => Ok(None),
         Output::Local(folder) => {
             for image in images {
