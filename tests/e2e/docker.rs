@@ -141,3 +141,30 @@ fn limits_volumes_and_ids_of_run() {
     docker(&world, "rm -fv data small");
     world.expect_no_trace();
 }
+
+#[test]
+fn volumes_and_networks_are_made_described_and_pruned() {
+    let world = World::new();
+    assert_eq!(docker(&world, "volume create --name old"), "old");
+    assert_eq!(docker(&world, "volume create --label tier=x kept"), "kept");
+    docker(&world, "network create --label tier=x --subnet 10.213.77.0/24 front");
+    docker(&world, "network create idle");
+    docker(&world, "run -d --name one -v kept:/data --network front --ip 10.213.77.9 busybox sleep 1000");
+    assert_eq!(docker(&world, "volume ls -q -f dangling=true"), "old");
+    assert_eq!(docker(&world, "volume ls -q --filter label=tier"), "kept");
+    assert!(docker(&world, "volume inspect -f {{.Mountpoint}} kept").ends_with("/_data"));
+    assert_eq!(docker(&world, "network ls -f label=tier=x --format {{.Name}}"), "front");
+    let line = "{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}} {{(index .IPAM.Config 0).Subnet}}";
+    let shown = world.ok(&["docker", "network", "inspect", "-f", line, "front"]);
+    assert_eq!(shown, "one 10.213.77.9/24 10.213.77.0/24");
+    assert!(fails(&world, "volume rm kept", 1).contains("in use"));
+    assert!(fails(&world, "network rm front", 1).contains("in use"));
+    assert!(fails(&world, "volume create -d nfs x", 1).contains("local"));
+    assert_eq!(docker(&world, "network prune -f"), "Deleted Networks:\nidle");
+    assert!(docker(&world, "volume prune -f").starts_with("Total"), "named ones stay");
+    assert!(docker(&world, "volume prune -af").starts_with("Deleted Volumes:\nold\n"));
+    docker(&world, "rm -f one");
+    docker(&world, "volume rm kept");
+    docker(&world, "network rm front");
+    world.expect_no_trace();
+}

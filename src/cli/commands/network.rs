@@ -3,9 +3,11 @@ use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
+use crate::cli::docker::{describe, inspect};
+use crate::cli::show::filter::{Filters, age_limit};
 use crate::cli::show::list::{self, Format, JsonList};
 use crate::cli::show::table::Table;
-use crate::cli::{Context, Outcome, flags};
+use crate::cli::{Context, Mistake, Outcome, flags};
 use crate::model::network::NetworkRecord;
 use crate::model::project::{Ipam, IpamConfig};
 use crate::net;
@@ -22,6 +24,8 @@ enum Verb {
     #[command(visible_alias = "list")]
     Ls(List),
     Create(Create),
+    Inspect(Inspect),
+    Prune(Prune),
     #[command(visible_alias = "remove")]
     Rm(Remove),
 }
@@ -35,6 +39,36 @@ struct List {
     /// Only ids
     #[arg(short, long)]
     quiet: bool,
+    /// Whole ids
+    #[arg(long)]
+    no_trunc: bool,
+    /// Only those with this property: dangling=BOOL, driver=NAME, id=ID, label=KEY[=VALUE], name=TEXT
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+}
+
+/// Show what is known of networks, as Docker's JSON
+#[derive(Debug, clap::Args)]
+struct Inspect {
+    /// Names or ids
+    #[arg(required = true, value_name = "NETWORK")]
+    networks: Vec<String>,
+    /// Output: json or a template such as '{{.Internal}}'
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    #[arg(short, long, hide = true)]
+    verbose: bool,
+}
+
+/// Remove networks that no container uses
+#[derive(Debug, clap::Args)]
+struct Prune {
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+    /// Only those with this property: label=KEY[=VALUE], label!=KEY[=VALUE], until=TIME
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
 }
 
 /// Make a network
@@ -42,6 +76,11 @@ struct List {
 struct Create {
     /// Its name
     name: String,
+    /// Only `bridge` is there
+    #[arg(short, long, value_name = "DRIVER", default_value = "bridge", hide_default_value = true)]
+    driver: String,
+    #[arg(long, hide = true)]
+    attachable: bool,
     /// Without a way out
     #[arg(long)]
     internal: bool,
@@ -75,28 +114,81 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     match &args.verb {
         Verb::Ls(args) => list(context, args),
         Verb::Create(args) => create(context, args),
+        Verb::Inspect(args) => {
+            let scope = context.in_scope()?;
+            inspect::write(context, args.format.as_deref(), &args.networks, |name| {
+                Ok(describe::network(&scope, &scope.engine.network_by_name(name)?))
+            })
+        }
+        Verb::Prune(args) => prune(context, args),
         Verb::Rm(args) => remove(context, args),
     }
 }
 
 fn list(context: &Context, args: &List) -> Outcome {
     let format = Format::parse(&args.format)?;
-    let networks = context.engine()?.store().networks().list()?;
+    let filters = Filters::parse(&args.filter, &["dangling", "driver", "id", "label", "label!", "name"])?;
+    let engine = context.engine()?;
+    let users = engine.network_users()?;
+    let mut networks = engine.store().networks().list()?;
+    networks.retain(|network| {
+        let dangling = users.get(&network.id).is_none_or(Vec::is_empty);
+        filters.accept_labels(&network.labels)
+            && filters.accept("name", |name| network.name.contains(name))
+            && filters.accept("id", |id| network.id.as_str().starts_with(id))
+            && filters.accept("driver", |driver| driver == "bridge")
+            && filters.accept("dangling", |wanted| matches!(wanted, "true" | "1") == dangling)
+    });
+    let id = |network: &NetworkRecord| {
+        if args.no_trunc { network.id.to_string() } else { network.id.short().to_owned() }
+    };
     let mut out = context.output();
     if args.quiet {
         for network in &networks {
-            writeln!(out, "{}", network.id.short())?;
+            writeln!(out, "{}", id(network))?;
         }
     } else {
         let rows = networks.iter().map(row).collect();
         list::write(&mut out, &format, JsonList::Lines, rows, || {
+            if context.docker {
+                let mut table = Table::new(["NETWORK ID", "NAME", "DRIVER", "SCOPE"]);
+                for network in &networks {
+                    table.row(vec![id(network), network.name.clone(), "bridge".into(), "local".into()]);
+                }
+                return table;
+            }
             let mut table = Table::new(["NETWORK ID", "NAME", "SUBNET", "BRIDGE"]);
             for network in &networks {
-                let id = network.id.short().to_owned();
-                table.row(vec![id, network.name.clone(), subnets(network), network.bridge.clone()]);
+                table.row(vec![id(network), network.name.clone(), subnets(network), network.bridge.clone()]);
             }
             table
         })?;
+    }
+    out.flush()?;
+    Ok(0)
+}
+
+fn prune(context: &Context, args: &Prune) -> Outcome {
+    let filters = Filters::parse(&args.filter, &["label", "label!", "until"])?;
+    let until = age_limit(&filters)?;
+    let question = "WARNING! This will remove all custom networks not used by at least one container.";
+    if !args.force && !context.confirm(question)? {
+        return Ok(0);
+    }
+    let engine = context.engine()?;
+    let users = engine.network_users()?;
+    let mut removed = Vec::new();
+    for network in engine.store().networks().list()? {
+        let is_old = until.is_none_or(|until| network.created < until);
+        let is_free = users.get(&network.id).is_none_or(Vec::is_empty);
+        if network.name != net::network::DEFAULT_NAME && is_free && is_old && filters.accept_labels(&network.labels) {
+            engine.remove_network(&network.id)?;
+            removed.push(network.name);
+        }
+    }
+    let mut out = context.output();
+    if !removed.is_empty() {
+        writeln!(out, "Deleted Networks:\n{}\n", removed.join("\n"))?;
     }
     out.flush()?;
     Ok(0)
@@ -126,6 +218,10 @@ fn row(network: &NetworkRecord) -> Map<String, Value> {
 }
 
 fn create(context: &Context, args: &Create) -> Outcome {
+    if args.driver != "bridge" {
+        let reason = "networks are bridges here (`host` and `none` are given to a container directly)";
+        return Err(Mistake::value("--driver", &args.driver, reason).into());
+    }
     let config: Vec<IpamConfig> = args
         .subnet
         .iter()

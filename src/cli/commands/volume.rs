@@ -3,9 +3,12 @@ use std::io::Write;
 use serde_json::{Map, Value, json};
 
 use crate::base::id::random_hex;
+use crate::base::units::format_bytes;
+use crate::cli::docker::{describe, inspect};
+use crate::cli::show::filter::Filters;
 use crate::cli::show::list::{self, Format, JsonList};
 use crate::cli::show::table::Table;
-use crate::cli::{Context, Outcome, flags};
+use crate::cli::{Context, Mistake, Outcome, flags};
 use crate::model::volume::VolumeRecord;
 use crate::store::{Kind, Store};
 
@@ -21,6 +24,8 @@ enum Verb {
     #[command(visible_alias = "list")]
     Ls(List),
     Create(Create),
+    Inspect(Inspect),
+    Prune(Prune),
     #[command(visible_alias = "remove")]
     Rm(Remove),
 }
@@ -34,6 +39,34 @@ struct List {
     /// Only names
     #[arg(short, long)]
     quiet: bool,
+    /// Only those with this property: dangling=BOOL, driver=NAME, label=KEY[=VALUE], name=TEXT
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+}
+
+/// Show what is known of volumes, as Docker's JSON
+#[derive(Debug, clap::Args)]
+struct Inspect {
+    /// Names
+    #[arg(required = true, value_name = "VOLUME")]
+    volumes: Vec<String>,
+    /// Output: json or a template such as '{{.Mountpoint}}'
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+/// Remove anonymous volumes that no container uses
+#[derive(Debug, clap::Args)]
+struct Prune {
+    /// Also named ones
+    #[arg(short, long)]
+    all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+    /// Only those with this property: label=KEY[=VALUE], label!=KEY[=VALUE]
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
 }
 
 /// Make a volume
@@ -41,6 +74,11 @@ struct List {
 struct Create {
     /// Its name; one is made up when left out
     name: Option<String>,
+    #[arg(long = "name", value_name = "NAME", hide = true, conflicts_with = "name")]
+    old_name: Option<String>,
+    /// Only `local` is there
+    #[arg(short, long, value_name = "DRIVER", default_value = "local", hide_default_value = true)]
+    driver: String,
     /// Label
     #[arg(long, value_name = "KEY[=VALUE]")]
     label: Vec<String>,
@@ -65,6 +103,13 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     match &args.verb {
         Verb::Ls(args) => list(context, args),
         Verb::Create(args) => create(context, args),
+        Verb::Inspect(args) => {
+            let scope = context.in_scope()?;
+            inspect::write(context, args.format.as_deref(), &args.volumes, |name| {
+                Ok(describe::volume(scope.engine.store(), &scope.engine.store().volumes().get(name)?))
+            })
+        }
+        Verb::Prune(args) => prune(context, args),
         Verb::Rm(args) => remove(context, args),
     }
 }
@@ -72,7 +117,23 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
 fn list(context: &Context, args: &List) -> Outcome {
     let format = Format::parse(&args.format)?;
     let engine = context.engine()?;
-    let volumes = engine.store().volumes().list()?;
+    let filters = Filters::parse(&args.filter, &["dangling", "driver", "label", "label!", "name"])?;
+    let mut volumes = engine.store().volumes().list()?;
+    volumes.retain(|volume| {
+        filters.accept_labels(&volume.labels)
+            && filters.accept("name", |name| volume.name.contains(name))
+            && filters.accept("driver", |driver| driver == "local")
+    });
+    if !filters.values("dangling").is_empty() {
+        let mut kept = Vec::new();
+        for volume in volumes {
+            let dangling = engine.store().volumes().containers_using(&volume.name)?.is_empty();
+            if filters.accept("dangling", |wanted| matches!(wanted, "true" | "1") == dangling) {
+                kept.push(volume);
+            }
+        }
+        volumes = kept;
+    }
     let mut out = context.output();
     if args.quiet {
         for volume in &volumes {
@@ -112,11 +173,42 @@ fn row(store: &Store, volume: &VolumeRecord) -> Map<String, Value> {
     }
 }
 
+fn prune(context: &Context, args: &Prune) -> Outcome {
+    let filters = Filters::parse(&args.filter, &["label", "label!", "all"])?;
+    let all = args.all || filters.values("all").iter().any(|value| matches!(value.as_str(), "true" | "1"));
+    let which = if all { "all" } else { "anonymous local" };
+    let question = format!("WARNING! This will remove {which} volumes not used by at least one container.");
+    if !args.force && !context.confirm(&question)? {
+        return Ok(0);
+    }
+    let engine = context.engine()?;
+    let mut out = context.output();
+    let (mut removed, mut freed) = (Vec::new(), 0);
+    for volume in engine.store().volumes().list()? {
+        let wanted = (all || volume.anonymous) && filters.accept_labels(&volume.labels);
+        if wanted && engine.store().volumes().containers_using(&volume.name)?.is_empty() {
+            freed += crate::base::fs::tree_bytes(&engine.store().volumes().data_folder(&volume.name));
+            engine.remove_volume(&volume.name)?;
+            removed.push(volume.name);
+        }
+    }
+    if !removed.is_empty() {
+        writeln!(out, "Deleted Volumes:\n{}\n", removed.join("\n"))?;
+    }
+    writeln!(out, "Total reclaimed space: {}", format_bytes(freed))?;
+    out.flush()?;
+    Ok(0)
+}
+
 fn create(context: &Context, args: &Create) -> Outcome {
+    if args.driver != "local" {
+        return Err(Mistake::value("--driver", &args.driver, "volumes are `local` here; see -o type=…").into());
+    }
+    let name = args.name.clone().or_else(|| args.old_name.clone());
     let record = VolumeRecord {
-        name: args.name.clone().unwrap_or_else(|| random_hex(32)),
+        anonymous: name.is_none(),
+        name: name.unwrap_or_else(|| random_hex(32)),
         created: jiff::Timestamp::now(),
-        anonymous: args.name.is_none(),
         options: flags::labels(&args.opt),
         labels: flags::labels(&args.label),
     };

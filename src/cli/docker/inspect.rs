@@ -107,7 +107,7 @@ fn find(scope: &InScope, kind: Kind, name: &str, size: bool) -> Result<Option<Va
 }
 
 /// Prints what was found even when something was not; the errors follow.
-fn write(
+pub fn write(
     context: &Context,
     format: Option<&str>,
     names: &[String],

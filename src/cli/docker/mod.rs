@@ -6,8 +6,8 @@
 //! Source: <https://docs.docker.com/reference/cli/docker/>.
 
 pub mod container;
-mod describe;
-mod inspect;
+pub mod describe;
+pub mod inspect;
 mod lifecycle;
 mod prune;
 
