@@ -30,10 +30,13 @@ impl Error {
     }
 }
 
+/// What to do when no space is left.
+pub const DISK_FULL_HINT: &str = "free disk space (`wharf system prune`), then run the command again";
+
 impl super::error::Explain for Error {
     fn hint(&self) -> Option<String> {
         match self.source.raw_os_error() {
-            Some(libc::ENOSPC) => Some("free disk space (`wharf system prune`), then run the command again".into()),
+            Some(libc::ENOSPC) => Some(DISK_FULL_HINT.into()),
             Some(libc::EROFS) => Some("the file system is mounted read-only".into()),
             Some(libc::EACCES | libc::EPERM) => Some("run as root (sudo)".into()),
             _ => None,

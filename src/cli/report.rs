@@ -43,10 +43,19 @@ pub fn render(error: &dyn Explain, colour: bool) -> String {
     if excerpts.len() > EXCERPTS_MAX {
         let _infallible = writeln!(text, "  … and {} more", excerpts.len() - EXCERPTS_MAX);
     }
-    if let Some(hint) = error.hint() {
+    if let Some(hint) = error.hint().or_else(|| hint_of_the_system(error)) {
         headline(&mut text, "hint", terminal::HINT, &hint, colour);
     }
     text
+}
+
+/// What to do about an answer of the kernel that means the same wherever it comes from.
+fn hint_of_the_system(error: &dyn Explain) -> Option<String> {
+    let first: &dyn std::error::Error = error;
+    let mut chain = std::iter::successors(Some(first), |error| error.source()).take(CAUSES_MAX);
+    // By its text: it may have come from a supervisor, in words.
+    let is_full = chain.any(|cause| cause.to_string().contains("(os error 28)"));
+    is_full.then(|| crate::base::fs::DISK_FULL_HINT.to_owned())
 }
 
 /// Writes a warning, ending in a line break.

@@ -189,10 +189,11 @@ impl<'a> Containers<'a> {
         self.run_folder(id).join("supervisor.lock")
     }
 
-    /// What the last command wished. Without a record: `Running`.
+    /// What the last command wished: `Stopped` where there is a file of that name, which is empty, so that a
+    /// container can be stopped on a full disk. Without it: `Running`.
     pub fn wish(&self, id: &ContainerId) -> Result<Wish> {
-        let content = fs::read_optional(&self.folder(id).join("wish"))?;
-        Ok(if content.as_deref() == Some(b"stopped\n") { Wish::Stopped } else { Wish::Running })
+        let record = fs::read_optional(&self.folder(id).join("wish"))?;
+        Ok(if record.is_some() { Wish::Stopped } else { Wish::Running })
     }
 
     /// Records what a command wishes; durable for `Stopped`, and without any cost when nothing changes.
@@ -203,7 +204,7 @@ impl<'a> Containers<'a> {
         let path = self.folder(id).join("wish");
         match wish {
             Wish::Running => Ok(fs::remove_file(&path)?),
-            Wish::Stopped => Ok(fs::write_atomic(&path, b"stopped\n", Durability::Durable)?),
+            Wish::Stopped => Ok(fs::write_atomic(&path, b"", Durability::Durable)?),
         }
     }
 

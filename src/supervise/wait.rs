@@ -18,6 +18,10 @@ use crate::model::container::{ContainerState, HealthStatus, ProcessIdentity, Sta
 use crate::runtime;
 use crate::store::Store;
 
+/// Successors that go without having changed anything, until the end of a container counts as one that cannot be
+/// written down.
+const HEALS_MAX: u32 = 3;
+
 /// Waits until a container has ended for good; its exit code.
 pub(super) fn wait_exited(store: &Store, id: &ContainerId) -> Result<i32> {
     wait_until(store, id, Condition::Exited, None).map(|state| state.exit_code)
@@ -31,7 +35,7 @@ pub(super) fn wait_until(
     deadline: Option<Instant>,
 ) -> Result<ContainerState> {
     let watch = watch(store, id)?;
-    let mut waiter = Waiter { store, id, watch, observer: None, process: None, last: None };
+    let mut waiter = Waiter { store, id, watch, observer: None, process: None, last: None, told: None, heals: 0 };
     if condition == Condition::Healthy && store.containers().spec(id)?.healthcheck.is_none() {
         return Err(Error::NoHealthcheck { id: id.clone() });
     }
@@ -47,8 +51,21 @@ pub(super) fn wait_until(
         if let Some(result) = judge(id, &state, condition) {
             return result;
         }
+        if waiter.told.is_some() && is_active(&state) {
+            // Told after it was written down, if it could be.
+            let ended = waiter.unrecorded_end(state);
+            return judge(id, &ended, condition).unwrap_or(Ok(ended));
+        }
         waiter.follow(&state, condition)?;
+        if waiter.heals >= HEALS_MAX {
+            let ended = waiter.unrecorded_end(state);
+            return judge(id, &ended, condition).unwrap_or(Ok(ended));
+        }
         waiter.last = Some(state);
+        if waiter.heals > 0 {
+            // The successor lives, or has changed the state; neither would wake us any more.
+            continue;
+        }
         if !waiter.sleep(deadline)? {
             return Err(Error::Deadline { id: id.clone() });
         }
@@ -84,6 +101,10 @@ struct Waiter<'a> {
     observer: Option<AttachStream>,
     process: Option<(ProcessIdentity, Option<OwnedFd>)>,
     last: Option<ContainerState>,
+    /// The exit code that a supervisor told.
+    told: Option<i32>,
+    /// How often a successor was called for in vain.
+    heals: u32,
 }
 
 impl Waiter<'_> {
@@ -91,6 +112,9 @@ impl Waiter<'_> {
     fn follow(&mut self, state: &ContainerState, condition: Condition) -> Result<()> {
         if is_active(state) && !self.store.containers().supervisor_alive(self.id)? {
             heal::one(self.store, self.id)?;
+            self.heals += 1;
+        } else {
+            self.heals = 0;
         }
         if condition == Condition::Exited && self.observer.is_none() {
             // Not there: it just ended, or is about to be replaced; both change the state.
@@ -139,6 +163,7 @@ impl Waiter<'_> {
         while let Some(observer) = &self.observer {
             match observer.try_receive() {
                 Ok(Some(Frame::Exit(code))) => {
+                    self.told = Some(code);
                     if let Some(last) = &mut self.last {
                         (last.status, last.exit_code, last.process) = (Status::Exited, code, None);
                     }
@@ -154,6 +179,12 @@ impl Waiter<'_> {
         {
             *pidfd = None;
         }
+    }
+
+    /// The state of a container that ended, and whose end nobody can write down: the disk is full.
+    fn unrecorded_end(&self, state: ContainerState) -> ContainerState {
+        let exit_code = self.told.unwrap_or(heal::EXIT_CODE_UNKNOWN);
+        ContainerState { status: Status::Exited, exit_code, process: None, ..state }
     }
 
     /// The last state of a container that was removed, if its supervisor told how it ended.

@@ -16,5 +16,6 @@ mod registry;
 mod run;
 mod stress;
 mod terminal;
+mod trouble;
 mod wait;
 mod world;

@@ -117,7 +117,8 @@ impl World {
         self.wharf(arguments).expect(0).stdout.trim_end_matches('\n').to_owned()
     }
 
-    fn import_busybox(&self) {
+    /// Imports the image `busybox`.
+    pub fn import_busybox(&self) {
         let root = self.base.join("busybox");
         for folder in ["bin", "etc", "tmp", "root", "var"] {
             fs::create_dir_all(root.join(folder)).expect("the root file system can be made");
