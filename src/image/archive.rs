@@ -213,7 +213,7 @@ impl Files {
     fn read(store: &Store, archive: impl Read) -> Result<Self> {
         let mut reader = TarReader::new(archive);
         let mut found = Self { files: HashMap::new(), links: HashMap::new() };
-        while let Some(header) = reader.next()? {
+        while let Some(header) = reader.next_entry()? {
             let Some(name) = clean(&header.name) else { continue };
             if found.files.len() + found.links.len() >= FILES_MAX {
                 return Err(Error::DamagedArchive { reason: "it has too many files" });

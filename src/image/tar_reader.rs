@@ -89,7 +89,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The next entry, whatever is left of the one before being skipped; `None` at the end of the archive.
-    pub fn next(&mut self) -> Result<Option<EntryHeader>> {
+    pub fn next_entry(&mut self) -> Result<Option<EntryHeader>> {
         let mut extensions = Extensions::default();
         loop {
             self.skip_rest()?;

@@ -70,7 +70,7 @@ pub fn unpack(archive: impl Read, folder: &Path, limits: &Limits) -> Result<u64>
         size_bytes: 0,
     };
     let mut reader = TarReader::new(archive);
-    while let Some(header) = reader.next()? {
+    while let Some(header) = reader.next_entry()? {
         unpacker.entry(&header, &mut reader)?;
     }
     unpacker.set_folder_times()?;

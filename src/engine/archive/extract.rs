@@ -32,7 +32,7 @@ pub struct Destination<'a> {
 pub fn extract(archive: impl Read, destination: &Destination<'_>) -> std::result::Result<(), engine::Error> {
     let mut reader = TarReader::new(archive);
     let mut times = Vec::new();
-    while let Some(header) = reader.next()? {
+    while let Some(header) = reader.next_entry()? {
         let name = destination.name(&header.name)?;
         if name.as_os_str().is_empty() {
             continue;

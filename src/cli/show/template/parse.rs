@@ -35,9 +35,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, String> {
     let mut parser = Parser { pieces: pieces.into_iter(), depth: 0 };
     let (nodes, end) = parser.block()?;
     match end {
-        End::Text => Ok(nodes),
-        End::Else(_) => Err("`{{else}}` without an `{{if}}`, `{{range}}` or `{{with}}` before it".into()),
-        End::End => Err("`{{end}}` without an `{{if}}`, `{{range}}` or `{{with}}` before it".into()),
+        Stop::Text => Ok(nodes),
+        Stop::Else(_) => Err("`{{else}}` without an `{{if}}`, `{{range}}` or `{{with}}` before it".into()),
+        Stop::End => Err("`{{end}}` without an `{{if}}`, `{{range}}` or `{{with}}` before it".into()),
     }
 }
 
@@ -162,7 +162,7 @@ fn names(text: &str) -> Vec<String> {
 }
 
 /// What ended a block.
-enum End {
+enum Stop {
     Text,
     End,
     /// With the tokens behind `else`.
@@ -175,7 +175,7 @@ struct Parser {
 }
 
 impl Parser {
-    fn block(&mut self) -> Result<(Vec<Node>, End), String> {
+    fn block(&mut self) -> Result<(Vec<Node>, Stop), String> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
             return Err(format!("blocks are nested deeper than {DEPTH_MAX}"));
@@ -198,11 +198,11 @@ impl Parser {
             match keyword.as_str() {
                 "end" => {
                     self.depth -= 1;
-                    return Ok((nodes, End::End));
+                    return Ok((nodes, Stop::End));
                 }
                 "else" => {
                     self.depth -= 1;
-                    return Ok((nodes, End::Else(tokens[1..].to_vec())));
+                    return Ok((nodes, Stop::Else(tokens[1..].to_vec())));
                 }
                 "if" | "range" | "with" => nodes.push(self.conditional(&keyword, &tokens[1..])?),
                 "template" | "define" | "block" | "break" | "continue" => {
@@ -219,7 +219,7 @@ impl Parser {
             }
         }
         self.depth -= 1;
-        Ok((nodes, End::Text))
+        Ok((nodes, Stop::Text))
     }
 
     /// From behind the keyword to the `{{end}}`.
@@ -227,11 +227,11 @@ impl Parser {
         let (variables, pipeline) = declared(tokens)?;
         let (body, end) = self.block()?;
         let otherwise = match end {
-            End::Text => return Err(format!("`{{{{{keyword}}}}}` has no `{{{{end}}}}`")),
-            End::End => Vec::new(),
-            End::Else(tokens) => match tokens.first() {
+            Stop::Text => return Err(format!("`{{{{{keyword}}}}}` has no `{{{{end}}}}`")),
+            Stop::End => Vec::new(),
+            Stop::Else(tokens) => match tokens.first() {
                 None => match self.block()? {
-                    (nodes, End::End) => nodes,
+                    (nodes, Stop::End) => nodes,
                     _ => return Err("`{{else}}` has no `{{end}}`".into()),
                 },
                 Some(Token::Word(word)) if word == "if" || word == "with" => {
