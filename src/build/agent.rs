@@ -2,7 +2,7 @@
 //!
 //! The socket is a file of the step's own with the owner and mode that the mount asks for; each connection to it is
 //! passed on to the agent. Keys given as files are put into an agent that ends with the step: it runs a command that
-//! waits for the end of a pipe, which the kernel closes whatever happens to us.
+//! waits for the end of a pipe, which the kernel closes whatever happens to us, and then ends the agent.
 
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -62,8 +62,8 @@ struct OwnAgent(Child);
 
 impl Drop for OwnAgent {
     fn drop(&mut self) {
-        // Closing the pipe would do, killing is sooner.
-        drop(self.0.kill());
+        // The command sees the end of the pipe and ends the agent.
+        drop(self.0.stdin.take());
         drop(self.0.wait());
     }
 }
@@ -127,7 +127,7 @@ fn start(path: &Path, keys: &[PathBuf]) -> Result<OwnAgent, AgentError> {
     let child = Command::new("ssh-agent")
         .arg("-a")
         .arg(path)
-        .args(["sh", "-c", "cat >/dev/null"])
+        .args(["sh", "-c", "cat >/dev/null; kill -9 $SSH_AGENT_PID"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
