@@ -66,6 +66,8 @@ fn main() {
     bench.builds();
     bench.pulls();
     bench.supervisor();
+    // The network of containers that name none stays as long as its store; this store goes.
+    bench.wharf.run(&base, &["network", "rm", "bridge"]);
     drop(fs::remove_dir_all(&base));
     drop(fs::remove_dir_all(&run));
 }

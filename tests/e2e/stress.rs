@@ -77,8 +77,11 @@ fn round(world: &World, dice: &mut Dice, name: &str, keep: bool) {
             _ => try_it(world, dice, &["restart", "-t", "0", name]),
         };
     }
-    while !keep {
-        // What a killed removal left is removed by the next.
+    if keep {
+        return;
+    }
+    // What a killed removal left is removed by the next.
+    loop {
         if let Some((code, text)) = try_it(world, dice, &["rm", "-f", "-s", "-v", name]) {
             assert!(code == 0 || text.contains("o such container"), "rm of {name}: {code}: {text}");
             return;

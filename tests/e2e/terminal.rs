@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,7 +36,7 @@ impl OnTerminal {
             .spawn()
             .expect("setsid is installed (util-linux)");
         let screen = Arc::new(Mutex::new(Vec::new()));
-        let mut reader = File::from(OwnedFd::from(master.try_clone().expect("a descriptor")));
+        let mut reader = File::from(master.try_clone().expect("a descriptor"));
         let written = Arc::clone(&screen);
         // Ends when the last process on the terminal has ended (EIO).
         std::thread::spawn(move || {
