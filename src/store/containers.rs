@@ -146,6 +146,8 @@ impl<'a> Containers<'a> {
         let folder = self.folder(id);
         let name =
             super::read_record::<ContainerSpec>(&folder.join("config.json")).ok().flatten().map(|spec| spec.name);
+        // Taking the lease may sweep names, which takes their lock.
+        self.store.lease()?;
         let trashed = {
             let _names = self.store.lock_names()?;
             let trashed = self.store.move_to_trash(&folder)?;
@@ -285,10 +287,11 @@ impl<'a> Containers<'a> {
         Ok(())
     }
 
-    /// Gives up the names of containers that are gone.
+    /// Gives up the names of containers that are gone. Not waited for: who holds the lock of names may be the caller,
+    /// and who takes a name of a container that is gone gets it.
     pub(super) fn sweep_names(&self) -> Result<()> {
         let folder = self.store.names_folder("containers");
-        let _names = self.store.lock_names()?;
+        let Some(_names) = Lock::try_exclusive(&self.store.root("lock/names"))? else { return Ok(()) };
         for name in super::entries(&folder)? {
             if let Some(id) = names::lookup(&folder, &name)?
                 && !self.exists_text(&id)
