@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Engine, Error, Result};
 use crate::base::id::ContainerId;
-use crate::model::container::{ContainerSpec, MountSource, Status};
+use crate::model::container::{ContainerSpec, MountSource};
 use crate::supervise;
 
 /// The longest that a removal waits for somebody else's start or end of the container.
@@ -42,8 +42,7 @@ impl Engine {
     fn remove_when_stopped(&self, spec: &ContainerSpec, force: bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let state = self.store.containers().state(&spec.id)?;
-            if matches!(state.status, Status::Running | Status::Paused | Status::Restarting) {
+            if !supervise::has_ended(&self.store, &spec.id)? {
                 if !force {
                     return Err(Error::StillRunning { name: spec.name.clone() });
                 }

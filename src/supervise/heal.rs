@@ -70,10 +70,18 @@ fn has_lost_its_supervisor(store: &Store, id: &ContainerId) -> bool {
     socket.exists() && matches!(store.containers().supervisor_alive(id), Ok(false))
 }
 
+/// See [`super::has_ended`].
+pub(super) fn has_ended(store: &Store, id: &ContainerId) -> Result<bool> {
+    let state = store.containers().state(id)?;
+    // On a full disk the end of one that was stopped could not be recorded.
+    let is_gone = || state.process.is_none_or(|process| !crate::runtime::is_alive(process));
+    Ok(!is_active(&state) || (store.containers().wish(id)? == crate::store::Wish::Stopped && is_gone()))
+}
+
 /// See [`super::discard`].
 pub(super) fn discard(store: &Store, id: &ContainerId) -> Result<bool> {
     let lock = store.containers().lock(id)?;
-    if is_active(&store.containers().state(id)?) {
+    if !has_ended(store, id)? {
         return Ok(false);
     }
     if store.containers().run_folder(id).join(super::clients::SOCKET).exists() {

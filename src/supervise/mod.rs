@@ -200,6 +200,11 @@ pub fn discard(store: &Store, id: &ContainerId) -> Result<bool> {
     heal::discard(store, id)
 }
 
+/// Whether nothing of a container runs, whatever its record could still be made to say.
+pub fn has_ended(store: &Store, id: &ContainerId) -> Result<bool> {
+    heal::has_ended(store, id)
+}
+
 /// After a reboot: starts what the restart policies want. Goes on after a failure and returns all of them.
 pub fn boot(store: &Store) -> Vec<(ContainerId, Error)> {
     heal::boot(store)
