@@ -233,7 +233,7 @@ fn resolve_images(
                 None if !request.pull => PullPolicy::Missing,
                 _ => PullPolicy::Always,
             };
-            let options = PullOptions { platform: Some(platform.to_string()), policy };
+            let options = PullOptions { platform: Some(platform.to_string()), policy, ..PullOptions::default() };
             image::pull(store, reference, &options, progress).map_err(|source| Error::Image {
                 mark: plan.mark_of_image(reference),
                 reference: reference.to_string(),

@@ -166,7 +166,11 @@ impl Engine {
     /// Pulls an image.
     pub fn pull(&self, reference: &Reference, platform: Option<&str>, progress: &dyn Progress) -> Result<Image> {
         // Whoever calls has decided that the registry is asked.
-        let options = PullOptions { platform: platform.map(str::to_owned), policy: image::PullPolicy::Always };
+        let options = PullOptions {
+            platform: platform.map(str::to_owned),
+            policy: image::PullPolicy::Always,
+            ..PullOptions::default()
+        };
         image::pull(&self.store, reference, &options, progress).map_err(|error| {
             progress.report(Event::new(&format!("Image {reference}"), EventStatus::Error, "Error"));
             error.into()

@@ -37,6 +37,8 @@ const REPORT_BYTES: u64 = 512 << 10;
 pub(super) struct Wanted {
     pub(super) diff_id: Digest,
     pub(super) blob: BlobRecord,
+    /// Whether the blob is wanted although the unpacked layer is there.
+    pub(super) needs_blob: bool,
 }
 
 /// A layer that is in the store, and what is still to be done for its blob.
@@ -216,13 +218,14 @@ fn receive(
     store.lease()?.protect(&wanted.blob.digest)?;
     let _one_at_a_time = store.lock_digest(&wanted.diff_id)?;
     let layers = store.layers();
-    if layers.exists(&wanted.diff_id) {
+    let blob_is_here = store.blobs().exists(&wanted.blob.digest);
+    if layers.exists(&wanted.diff_id) && (blob_is_here || !wanted.needs_blob) {
         drop(wish.send(Wish::Nothing));
-        let blob = store.blobs().exists(&wanted.blob.digest).then(|| wanted.blob.clone());
+        let blob = blob_is_here.then(|| wanted.blob.clone());
         let size_bytes = layers.size_bytes(&wanted.diff_id)?;
         return Ok(Arrived { record: LayerRecord { diff_id: wanted.diff_id.clone(), blob, size_bytes }, spool: None });
     }
-    if store.blobs().exists(&wanted.blob.digest) {
+    if blob_is_here {
         drop(wish.send(Wish::Nothing));
         let unpacked = unpack_layer(store, store.blobs().open(&wanted.blob.digest)?, &Limits::default())?;
         return commit(unpacked, wanted, None);

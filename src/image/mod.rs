@@ -13,6 +13,9 @@ mod archive;
 #[cfg(test)]
 mod archive_tests;
 mod changes;
+mod check;
+#[cfg(test)]
+mod check_tests;
 mod download;
 mod error;
 mod http;
@@ -27,6 +30,7 @@ mod pull_tests;
 mod push;
 mod registry;
 mod remove;
+mod same;
 mod save;
 pub mod tar_reader;
 #[cfg(test)]
@@ -37,6 +41,7 @@ mod unpack_tests;
 
 pub use archive::{ImportOptions, Loaded, import, load, load_layout, publish};
 pub use changes::apply_changes;
+pub use check::{Checked, Damage, Part, Repair, check, repair};
 pub use error::{Error, Result};
 pub use http::{Downloaded, download};
 pub use layer::layer_of_folder;

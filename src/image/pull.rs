@@ -39,6 +39,9 @@ pub struct PullOptions {
     pub platform: Option<String>,
     /// When to ask the registry.
     pub policy: PullPolicy,
+    /// Fetch compressed layers, too, that are missing although their unpacked layer is here. Nothing but the exact
+    /// repetition of a push or a proof of the layer needs them.
+    pub blobs: bool,
 }
 
 /// Makes the image that `reference` names present in the store and returns it.
@@ -60,7 +63,9 @@ pub(super) fn pull_patiently(
     let platform = options.platform.as_deref().map(Platform::parse).transpose()?;
     if options.policy != PullPolicy::Always {
         let here = store.images().resolve(reference)?;
-        match here.filter(|image| platform.as_ref().is_none_or(|platform| suits(platform, &image.config))) {
+        match here.filter(|image| {
+            is_whole(store, image) && platform.as_ref().is_none_or(|platform| suits(platform, &image.config))
+        }) {
             Some(image) => return Ok(image),
             None if options.policy == PullPolicy::Never => {
                 return Err(Error::NotHere { reference: reference.to_string() });
@@ -70,7 +75,8 @@ pub(super) fn pull_patiently(
     }
     store.sweep_leftovers()?;
     let config = config.map_or_else(Config::read, Ok)?;
-    let wish = Wish { must_suit: platform.is_some(), platform: platform.unwrap_or_else(Platform::host) };
+    let wish =
+        Wish { must_suit: platform.is_some(), platform: platform.unwrap_or_else(Platform::host), blobs: options.blobs };
     let resource = format!("Image {reference}");
     progress.working(&resource, "Pulling");
     let clients = Client::for_reference(reference, &config, timing)?;
@@ -96,6 +102,13 @@ struct Wish {
     platform: Platform,
     /// Whether the user named it.
     must_suit: bool,
+    /// Whether compressed layers are wanted, too.
+    blobs: bool,
+}
+
+/// Whether all layers are here: somebody may have removed one by hand, or a repair.
+fn is_whole(store: &Store, image: &Image) -> bool {
+    image.layers.iter().all(|layer| store.layers().exists(&layer.diff_id))
 }
 
 fn suits(wanted: &Platform, config: &ImageConfig) -> bool {
@@ -151,7 +164,7 @@ async fn pull_from(
     let config: ImageConfig =
         serde_json::from_slice(&config_content).map_err(|source| Error::Document { what: "config".into(), source })?;
     check_platform(&config, wish, resource, progress)?;
-    let wanted = wanted_layers(&found, &config)?;
+    let wanted = wanted_layers(&found, &config, wish.blobs)?;
     let arrived = fetch_layers(client, store, &wanted, resource, progress).await?;
     let layers = publish(store, &wanted, arrived)?;
     if top.digest != fetched_digest {
@@ -183,7 +196,11 @@ fn check_platform(config: &ImageConfig, wish: &Wish, resource: &str, progress: &
     Ok(())
 }
 
-fn wanted_layers(found: &oci_spec::image::ImageManifest, config: &ImageConfig) -> Result<Vec<Wanted>> {
+fn wanted_layers(
+    found: &oci_spec::image::ImageManifest,
+    config: &ImageConfig,
+    needs_blob: bool,
+) -> Result<Vec<Wanted>> {
     let diff_ids = &config.rootfs.diff_ids;
     if diff_ids.len() != found.layers().len() {
         return Err(Error::DamagedArchive { reason: "its config and its manifest disagree on the number of layers" });
@@ -194,7 +211,7 @@ fn wanted_layers(found: &oci_spec::image::ImageManifest, config: &ImageConfig) -
             size_bytes: layer.size(),
             media_type: layer.media_type().to_string(),
         };
-        Ok(Wanted { diff_id: diff_id.clone(), blob })
+        Ok(Wanted { diff_id: diff_id.clone(), blob, needs_blob })
     });
     wanted.collect()
 }

@@ -90,6 +90,11 @@ impl<'a> Layers<'a> {
         self.unmark(&marks)
     }
 
+    /// Removes a layer whose content is wrong. The caller knows that nothing has it mounted.
+    pub fn remove(&self, diff_id: &Digest) -> Result<()> {
+        self.store.discard(&self.folder(diff_id))
+    }
+
     fn marks<'d>(&self, diff_ids: impl IntoIterator<Item = &'d Digest>) -> Vec<PathBuf> {
         let marks = diff_ids.into_iter().map(|diff_id| self.folder(diff_id).join("unsynced"));
         marks.filter(|mark| mark.symlink_metadata().is_ok()).collect()

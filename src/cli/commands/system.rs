@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 
 use crate::base::units::format_bytes;
@@ -5,6 +6,7 @@ use crate::cli::members::Member;
 use crate::cli::{Context, Failure, Outcome};
 use crate::engine::Engine;
 use crate::graph::observed::label;
+use crate::image::{self, Repair};
 use crate::net::network::DEFAULT_NAME;
 use crate::store::GcOptions;
 
@@ -18,7 +20,6 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     Prune(Prune),
-    #[command(hide = true)]
     Check(Check),
 }
 
@@ -36,10 +37,10 @@ struct Prune {
     force: bool,
 }
 
-/// Finish or remove what killed processes and power cuts left
+/// Prove every image, layer and blob by its digest; finish or remove what killed processes and power cuts left
 #[derive(Debug, clap::Args)]
 struct Check {
-    /// Also remove what may have lost data
+    /// Restore what is broken from what is whole or from its registry, else remove it
     #[arg(long)]
     repair: bool,
 }
@@ -115,9 +116,46 @@ fn confirm(args: &Prune) -> Result<bool, Failure> {
 /// Opening the engine heals containers whose supervisor died; the rest is the store's.
 fn check(context: &Context, args: &Check) -> Outcome {
     let engine = context.engine()?;
-    engine.store().sweep_leftovers()?;
-    if args.repair {
-        engine.store().sweep_after_power_cut()?;
+    let store = engine.store();
+    store.sweep_leftovers()?;
+    store.sweep_after_power_cut()?;
+    let found = image::check(store)?;
+    let mut out = context.output();
+    for damage in &found.damages {
+        let users =
+            if damage.images.is_empty() { String::new() } else { format!(" (of {})", damage.images.join(", ")) };
+        writeln!(out, "{}{users} {}", damage.part, damage.reason)?;
     }
-    Ok(0)
+    let counted = format!("{} images, {} layers and {} blobs", found.images, found.layers, found.blobs);
+    if found.damages.is_empty() {
+        writeln!(out, "{counted} are what their digests say")?;
+        out.flush()?;
+        return Ok(0);
+    }
+    out.flush()?;
+    if !args.repair {
+        context.say(&format!("{} parts of the store are damaged; repair them with --repair", found.damages.len()));
+        return Ok(1);
+    }
+    let mut used = HashSet::new();
+    for (spec, state) in store.containers().list()? {
+        let member = Member { spec, state };
+        if member.is_up() {
+            used.extend(member.spec.layers);
+        }
+    }
+    let repairs = image::repair(store, &found.damages, &|layer| used.contains(layer), &context.reporter("Repairing"))?;
+    let mut is_left = false;
+    for repair in repairs {
+        match repair {
+            Repair::Removed(part) => writeln!(out, "Removed {part}")?,
+            Repair::Restored(part) => writeln!(out, "Restored {part}")?,
+            Repair::Kept(part, reason) => {
+                is_left = true;
+                writeln!(out, "Left {part}: {reason}")?;
+            }
+        }
+    }
+    out.flush()?;
+    Ok(u8::from(is_left))
 }
