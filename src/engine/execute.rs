@@ -132,6 +132,7 @@ fn words(action: &Action) -> (&'static str, &'static str) {
         | Action::RemoveImage { .. } => ("Removing", "Removed"),
         Action::RenameContainer { .. } => ("Recreate", "Recreated"),
         Action::StartContainer { .. } => ("Starting", "Started"),
+        Action::UnpauseContainer { .. } => ("Unpausing", "Unpaused"),
         Action::StopContainer { .. } => ("Stopping", "Stopped"),
         Action::KillContainer { .. } => ("Killing", "Killed"),
         Action::Wait { condition: Condition::CompletedSuccessfully, .. } => ("Waiting", "Exited"),
@@ -185,6 +186,7 @@ impl Runner<'_> {
             }
             Action::RenameContainer { container, name } => engine.rename(&self.resolve(container)?, name)?,
             Action::StartContainer { container, .. } => self.start(&self.resolve(container)?)?,
+            Action::UnpauseContainer { id, .. } => engine.unpause(id)?,
             Action::StopContainer { id, timeout, .. } => self.stop(id, *timeout)?,
             Action::KillContainer { id, signal, .. } => engine.kill(id, signal)?,
             Action::RemoveContainer { id, volumes, .. } => engine.remove(id, true, *volumes)?,

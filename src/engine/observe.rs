@@ -8,8 +8,8 @@ use super::service::image_name;
 use super::{Engine, Result};
 use crate::base::id::{ContainerId, to_hex};
 use crate::graph::Observed;
-use crate::graph::observed::{ObservedContainer, ObservedNetwork, ObservedVolume, label};
-use crate::model::container::{ContainerSpec, ContainerState, NamespaceMode, NetworkMode, Status};
+use crate::graph::observed::{HostPort, ObservedContainer, ObservedNetwork, ObservedVolume, label};
+use crate::model::container::{ContainerSpec, ContainerState, Mount, MountSource, NamespaceMode, NetworkMode, Status};
 use crate::model::project::{FileObject, Project, Service};
 use crate::model::reference::Reference;
 use crate::store::Wish;
@@ -70,6 +70,7 @@ impl Engine {
                 if let Some(digest) = contents(project, service)? {
                     observed.contents.insert(service.name.clone(), digest);
                 }
+                self.add_mounted_images(service, &mut observed)?;
             }
         }
         Ok(observed)
@@ -94,6 +95,8 @@ impl Engine {
                 .map(str::to_owned)
                 .collect(),
             networks: spec.network.networks().cloned().collect(),
+            volumes: spec.mounts.iter().filter_map(named_volume).collect(),
+            ports: spec.ports.iter().filter_map(HostPort::of_binding).collect(),
             shares: shares(spec),
             status: state.status,
             stopped_by_user: ended && self.store.containers().wish(&spec.id)? == Wish::Stopped,
@@ -101,6 +104,18 @@ impl Engine {
             health: state.health.as_ref().map(|health| health.status),
             image_name: spec.image.clone(),
         })
+    }
+
+    /// Adds the images that a service mounts to what its container is made from.
+    fn add_mounted_images(&self, service: &Service, observed: &mut Observed) -> Result<()> {
+        for mount in service.volumes.iter().filter(|mount| mount.kind == "image") {
+            let reference: Reference = mount.source.as_deref().unwrap_or_default().parse()?;
+            if let Some(image) = self.store.images().resolve(&reference)? {
+                let contents = observed.contents.entry(service.name.clone()).or_default();
+                contents.push_str(&image.id.to_string());
+            }
+        }
+        Ok(())
     }
 
     /// The image that each service's name stands for now. Services of one name share one look-up.
@@ -125,6 +140,13 @@ impl Engine {
     }
 }
 
+fn named_volume(mount: &Mount) -> Option<String> {
+    match &mount.source {
+        MountSource::Volume { name, anonymous: false, .. } => Some(name.clone()),
+        _ => None,
+    }
+}
+
 /// The other containers of the project whose namespaces a container uses.
 fn shares(spec: &ContainerSpec) -> Vec<ContainerId> {
     let network = match &spec.network {
@@ -139,12 +161,18 @@ fn shares(spec: &ContainerSpec) -> Vec<ContainerId> {
     network.into_iter().chain(others).cloned().collect()
 }
 
-/// A digest over the contents of a service's configs and secrets; `None` without any.
+/// A digest over what a service's container is made from besides its own definition: the contents of its configs and
+/// secrets, and what others call it (`links`). `None` without any.
 fn contents(project: &Project, service: &Service) -> Result<Option<String>> {
-    if service.configs.is_empty() && service.secrets.is_empty() {
+    let aliases = super::service::link_aliases(project, service);
+    if service.configs.is_empty() && service.secrets.is_empty() && aliases.is_empty() {
         return Ok(None);
     }
     let mut hash = Sha256::new();
+    for alias in aliases {
+        hash.update(alias);
+        hash.update([0]);
+    }
     let objects = service
         .configs
         .iter()

@@ -344,17 +344,14 @@ pub(super) fn in_service(project: &Project, service: &Service, action: &'static 
 
 /// The aliases of a service in its networks: its name, and what the links of others call it.
 fn aliases(project: &Project, service: &Service) -> Vec<String> {
-    let mut aliases = vec![service.name.clone()];
-    for other in project.services.values() {
-        for link in &other.links {
-            if let Some((target, alias)) = link.split_once(':')
-                && target == service.name
-            {
-                aliases.push(alias.to_owned());
-            }
-        }
-    }
-    aliases
+    std::iter::once(service.name.clone()).chain(link_aliases(project, service)).collect()
+}
+
+/// What the links of other services call a service.
+pub(super) fn link_aliases(project: &Project, service: &Service) -> Vec<String> {
+    let links = project.services.values().flat_map(|other| &other.links);
+    let aliases = links.filter_map(|link| link.split_once(':')).filter(|(target, _)| *target == service.name);
+    aliases.map(|(_, alias)| alias.to_owned()).collect()
 }
 
 /// The fixed addresses of a service in one network.

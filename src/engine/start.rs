@@ -7,6 +7,9 @@ use crate::base::id::ContainerId;
 use crate::model::container::ContainerState;
 use crate::supervise::{self, Condition, StartOptions, Started};
 
+/// The longest that a kill waits for its effect, as in Docker.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
 impl Engine {
     /// Starts a container that exists. One that runs already is left alone: `None`.
     pub fn start(&self, id: &ContainerId, options: StartOptions) -> Result<Option<Started>> {
@@ -33,9 +36,15 @@ impl Engine {
         Ok(supervise::stop_with(&self.store, id, timeout, signal)?)
     }
 
-    /// Sends a signal by name or number.
+    /// Sends a signal by name or number. After SIGKILL, the end is waited for, so that the next command sees it.
     pub fn kill(&self, id: &ContainerId, signal: &str) -> Result<()> {
-        Ok(supervise::kill(&self.store, id, super::signal::parse(signal)?)?)
+        let signal = super::signal::parse(signal)?;
+        supervise::kill(&self.store, id, signal)?;
+        if signal == libc::SIGKILL {
+            // A process in uninterruptible sleep dies later; one that is removed at its end is gone by now.
+            drop(self.wait_until(id, Condition::Exited, Some(Instant::now() + KILL_PATIENCE)));
+        }
+        Ok(())
     }
 
     /// Freezes a container.

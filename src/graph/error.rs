@@ -63,6 +63,16 @@ pub enum Error {
         /// How many.
         users: usize,
     },
+    /// A network or volume that must be made anew below containers that no service of the project stands for.
+    #[error("{kind} `{name}` has changed and cannot be made anew while it is used by {}", containers.join(", "))]
+    StillUsed {
+        /// `network` or `volume`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Containers of one-offs, disabled services, or services that are gone.
+        containers: Vec<String>,
+    },
 }
 
 impl Explain for Error {
@@ -79,6 +89,7 @@ impl Explain for Error {
                 format!("create it (`wharf {kind} create {name}`), or remove `external: true`")
             }
             Self::FixedNameScaled { .. } => "remove `container_name`, or use one replica".into(),
+            Self::StillUsed { .. } => "stop them; `up --remove-orphans` removes those whose service is gone".into(),
             Self::NetworkInUse { name, .. } => format!("disconnect them from `{name}` first"),
         })
     }

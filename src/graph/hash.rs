@@ -7,9 +7,13 @@ use sha2::{Digest, Sha256};
 use crate::base::id::to_hex;
 use crate::model::project::{Network, Project, Service};
 
-/// Fields that do not make a container another one. Source: docker/compose `pkg/compose/hash.go`.
-const WITHOUT_EFFECT: [&str; 8] =
-    ["build", "pull_policy", "scale", "depends_on", "profiles", "develop", "attach", "post_start"];
+/// Fields that do not make a container another one. Source: docker/compose `pkg/compose/hash.go`; `pre_stop` is read
+/// from the file when it is needed.
+const WITHOUT_EFFECT: [&str; 9] =
+    ["build", "pull_policy", "pull_refresh_after", "scale", "depends_on", "profiles", "develop", "attach", "pre_stop"];
+/// The same of `deploy`: how many containers there are, and how they are replaced.
+const DEPLOY_WITHOUT_EFFECT: [&str; 6] =
+    ["replicas", "update_config", "rollback_config", "mode", "endpoint_mode", "placement"];
 
 /// The hash of a service: its canonical form without what does not concern one container, and the content
 /// of its configs and secrets (`contents`), which Compose forgets.
@@ -20,7 +24,12 @@ pub fn service(service: &Service, contents: Option<&str>) -> String {
             fields.remove(field);
         }
         if let Some(Value::Object(deploy)) = fields.get_mut("deploy") {
-            deploy.remove("replicas");
+            for field in DEPLOY_WITHOUT_EFFECT {
+                deploy.remove(field);
+            }
+            if deploy.is_empty() {
+                fields.remove("deploy");
+            }
         }
     }
     let mut hash = Sha256::new();

@@ -1,9 +1,12 @@
 //! One reading of what exists on the host for a project. The planner asks nothing else.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
 
 use crate::base::id::{ContainerId, Digest, NetworkId};
-use crate::model::container::{HealthStatus, Status};
+use crate::model::container::{HealthStatus, PortBinding, Protocol, Status};
+use crate::model::project::Port;
 
 /// Labels by which a project's objects are known. The names are Compose's, so that tools that look for
 /// them find ours.
@@ -76,6 +79,10 @@ pub struct ObservedContainer {
     pub depends_on: Vec<String>,
     /// Networks it is connected to.
     pub networks: Vec<NetworkId>,
+    /// Names of the volumes it has, but for anonymous ones.
+    pub volumes: Vec<String>,
+    /// The ports of the host that it takes while it runs.
+    pub ports: Vec<HostPort>,
     /// Containers whose namespaces it uses.
     pub shares: Vec<ContainerId>,
     /// Where it is in its life.
@@ -88,6 +95,55 @@ pub struct ObservedContainer {
     pub health: Option<HealthStatus>,
     /// The image reference it was made from, as written.
     pub image_name: String,
+}
+
+/// A port of the host that was asked for by its number. One of a range, or any free one, is in nobody's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostPort {
+    /// Address; `None` is every one.
+    pub address: Option<IpAddr>,
+    /// Number.
+    pub port: u16,
+    /// Protocol.
+    pub protocol: Protocol,
+}
+
+impl HostPort {
+    /// The port that a service publishes; `None` for a range, any free one, or what is none.
+    pub fn of(port: &Port) -> Option<Self> {
+        let protocol = match port.protocol.as_deref() {
+            None | Some("tcp") => Protocol::Tcp,
+            Some("udp") => Protocol::Udp,
+            Some("sctp") => Protocol::Sctp,
+            Some(_) => return None,
+        };
+        let number = port.published.as_deref()?.parse().ok().filter(|number| *number != 0)?;
+        let address = port.host_ip.as_deref().and_then(|text| text.parse().ok());
+        Some(Self { address, port: number, protocol })
+    }
+
+    /// The same of a container.
+    pub fn of_binding(binding: &PortBinding) -> Option<Self> {
+        let (port, last) = binding.host_port?;
+        (port == last).then_some(Self { address: binding.host_ip, port, protocol: binding.protocol })
+    }
+
+    /// Whether both cannot be had at the same time.
+    pub fn conflicts(&self, other: &Self) -> bool {
+        let every = |address: Option<IpAddr>| address.is_none_or(|address| address.is_unspecified());
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (every(self.address) || every(other.address) || self.address == other.address)
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => write!(f, "{}", std::net::SocketAddr::new(address, self.port)),
+            None => write!(f, "{}", self.port),
+        }
+    }
 }
 
 /// A network.

@@ -88,6 +88,13 @@ pub enum Action {
         /// Its name.
         name: String,
     },
+    /// Let a frozen container go on.
+    UnpauseContainer {
+        /// Which.
+        id: ContainerId,
+        /// Its name.
+        name: String,
+    },
     /// Stop a container with its signal and grace.
     StopContainer {
         /// Which.
@@ -183,6 +190,7 @@ impl Action {
             Self::CreateContainer { name, .. }
             | Self::RenameContainer { name, .. }
             | Self::StartContainer { name, .. }
+            | Self::UnpauseContainer { name, .. }
             | Self::StopContainer { name, .. }
             | Self::KillContainer { name, .. }
             | Self::RemoveContainer { name, .. } => format!("Container {name}"),
@@ -202,6 +210,7 @@ impl fmt::Display for Action {
             Self::CreateContainer { name, .. } => write!(f, "create container {name}"),
             Self::RenameContainer { name, .. } => write!(f, "rename container to {name}"),
             Self::StartContainer { name, .. } => write!(f, "start container {name}"),
+            Self::UnpauseContainer { name, .. } => write!(f, "unpause container {name}"),
             Self::StopContainer { name, .. } => write!(f, "stop container {name}"),
             Self::KillContainer { name, signal, .. } => write!(f, "send {signal} to container {name}"),
             Self::RemoveContainer { name, volumes: false, .. } => write!(f, "remove container {name}"),

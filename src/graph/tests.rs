@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::converge::{self, Recreate, Wish};
-use super::observed::{Observed, ObservedContainer, ObservedNetwork};
+use super::observed::{HostPort, Observed, ObservedContainer, ObservedNetwork};
 use super::{Plan, hash, teardown};
 use crate::base::id::{ContainerId, Digest, NetworkId};
 use crate::model::container::{HealthStatus, Status};
-use crate::model::project::{Condition, Dependency, Network, Project, Service};
+use crate::model::project::{Condition, Dependency, Network, Port, Project, Service};
 
 /// A project from lines like `web: api, db healthy, seed completed` or `web x2: api restart`.
 fn project(text: &str) -> Project {
@@ -70,6 +70,8 @@ fn running(project: &Project) -> Observed {
                 replaces: None,
                 depends_on: service.depends_on.keys().cloned().collect(),
                 networks: vec![id.clone()],
+                volumes: Vec::new(),
+                ports: Vec::new(),
                 shares: Vec::new(),
                 status: Status::Running,
                 stopped_by_user: false,
@@ -110,12 +112,12 @@ fn the_first_up_makes_everything_in_order() {
         &up(&project, &Observed::default(), &Wish::default()),
         "1. create network p_default: no network yet
          2. create container p-db-1 (after 1): no container yet
-         3. start container p-db-1 (after 2): no container yet
-         4. create container p-api-1 (after 1): no container yet
-         5. wait for db: healthy (after 3): others wait for it
-         6. start container p-api-1 (after 4, 5): no container yet
-         7. create container p-web-1 (after 1): no container yet
-         8. start container p-web-1 (after 5, 6, 7): no container yet",
+         3. create container p-api-1 (after 1): no container yet
+         4. create container p-web-1 (after 1): no container yet
+         5. start container p-db-1 (after 2): no container yet
+         6. wait for db: healthy (after 5): others wait for it
+         7. start container p-api-1 (after 3, 6): no container yet
+         8. start container p-web-1 (after 4, 6, 7): no container yet",
     );
 }
 
@@ -247,6 +249,47 @@ fn orphans_are_named_or_removed() {
 }
 
 #[test]
+fn a_renamed_service_takes_over_the_port_that_nobody_else_needs() {
+    let before = project("old");
+    let mut observed = running(&before);
+    let port = Port { target: 80, published: Some("8080".into()), ..Port::default() };
+    observed.containers[0].ports = HostPort::of(&port).into_iter().collect();
+    let mut after = project("new");
+    after.services.get_mut("new").expect("it is there").ports.push(port);
+    check(
+        &up(&after, &observed, &Wish::default()),
+        "1. stop container p-old-1: its service is not in the project any more, and new needs its port 8080
+         2. remove container p-old-1 (after 1): its service is not in the project any more, and new needs its port 8080
+         3. create container p-new-1: no container yet
+         4. start container p-new-1 (after 1, 3): no container yet",
+    );
+}
+
+#[test]
+fn who_was_not_named_is_made_right_but_not_scaled_or_changed() {
+    let before = project("web: api restart\n api x2\n other");
+    let observed = running(&before);
+    let mut after = before.clone();
+    for service in after.services.values_mut() {
+        service.canonical = serde_json::json!({ "image": "2" });
+        service.scale = Some(1);
+    }
+    let wish = Wish { services: vec!["api".into()], ..Wish::default() };
+    check(
+        &up(&after, &observed, &wish),
+        "1. stop container p-web-1: api is made anew
+         2. stop container p-api-2: scaled to 1
+         3. remove container p-api-2 and its volumes (after 2): scaled to 1
+         4. create container ID_p-api-1: its configuration changed
+         5. stop container p-api-1 (after 1, 4): its configuration changed
+         6. remove container p-api-1 (after 4, 5): its configuration changed
+         7. rename container to p-api-1 (after 6): the old one is gone
+         8. start container p-api-1 (after 7): its configuration changed
+         9. start container p-web-1 (after 1, 8): api is made anew",
+    );
+}
+
+#[test]
 fn a_changed_network_is_made_anew_with_its_containers() {
     let before = project("web");
     let observed = running(&before);
@@ -260,7 +303,7 @@ fn a_changed_network_is_made_anew_with_its_containers() {
          2. remove container p-web-1 (after 1): its network is made anew
          3. remove network p_default (after 2): its definition changed
          4. create network p_default (after 3): its definition changed
-         5. create container p-web-1 (after 4): its network is made anew
+         5. create container p-web-1 (after 2, 4): its network is made anew
          6. start container p-web-1 (after 5): its network is made anew",
     );
 }

@@ -132,7 +132,7 @@ impl<'a> Containers<'a> {
         let folder = self.store.names_folder("containers");
         let _names = self.store.lock_names()?;
         let mut spec = self.spec(id)?;
-        names::take(Kind::Container, &folder, name, id.as_str(), |id| self.exists_text(id))?;
+        names::take(Kind::Container, &folder, name, id.as_str(), |holder| self.holds(holder, name))?;
         let old = std::mem::replace(&mut spec.name, name.to_owned());
         super::write_record(&self.folder(id).join("config.json"), &spec, Durability::Durable)?;
         names::release(&folder, &old, id.as_str())?;
@@ -272,7 +272,8 @@ impl<'a> Containers<'a> {
                 }
             }
             let _names = self.store.lock_names()?;
-            names::take(Kind::Container, &names_folder, &spec.name, spec.id.as_str(), |id| self.exists_text(id))?;
+            let holds = |holder: &str| self.holds(holder, &spec.name);
+            names::take(Kind::Container, &names_folder, &spec.name, spec.id.as_str(), holds)?;
             std::fs::rename(building, &folder).context("create", &folder)?;
         }
         let run = self.run_folder(&spec.id);
@@ -294,7 +295,7 @@ impl<'a> Containers<'a> {
         let Some(_names) = Lock::try_exclusive(&self.store.root("lock/names"))? else { return Ok(()) };
         for name in super::entries(&folder)? {
             if let Some(id) = names::lookup(&folder, &name)?
-                && !self.exists_text(&id)
+                && !self.holds(&id, &name)
             {
                 names::release(&folder, &name, &id)?;
             }
@@ -302,8 +303,15 @@ impl<'a> Containers<'a> {
         Ok(())
     }
 
-    fn exists_text(&self, id: &str) -> bool {
-        id.parse::<ContainerId>().is_ok_and(|id| self.exists(&id))
+    /// Whether the container `id` exists and goes by `name`: a rename that was killed half-way leaves a name that
+    /// nobody goes by. The caller holds `lock/names`.
+    fn holds(&self, id: &str, name: &str) -> bool {
+        let Ok(id) = id.parse::<ContainerId>() else { return false };
+        match self.spec(&id) {
+            Ok(spec) => spec.name == name,
+            // In doubt it does.
+            Err(_) => self.exists(&id),
+        }
     }
 
     /// Whether the power went before the spec of a new container reached the disk.

@@ -153,6 +153,21 @@ fn a_name_whose_creator_died_is_free() {
 }
 
 #[test]
+fn a_rename_that_was_killed_half_way_can_be_done_again_or_given_up() {
+    let folder = Folder::new();
+    let store = folder.store();
+    let web = spec("temporary");
+    store.containers().create(&web).unwrap();
+    // Died before the record got the new name.
+    std::os::unix::fs::symlink(web.id.as_str(), store.root("names/containers/web")).unwrap();
+    store.containers().rename(&web.id, "web").unwrap();
+    assert_eq!(store.containers().find("web").unwrap(), web.id);
+    // Died before the old name was given up.
+    std::os::unix::fs::symlink(web.id.as_str(), store.root("names/containers/temporary")).unwrap();
+    store.containers().create(&spec("temporary")).unwrap();
+}
+
+#[test]
 fn leftovers_of_dead_commands_are_swept_and_those_of_living_ones_stay() {
     let folder = Folder::new();
     let store = folder.store();

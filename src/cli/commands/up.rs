@@ -99,7 +99,7 @@ pub struct Creation {
     /// Number of containers of a service
     #[arg(long, value_name = "SERVICE=N")]
     pub scale: Vec<String>,
-    /// Answer questions with yes
+    /// Make volumes anew whose definition changed, though what is in them is lost
     #[arg(short, long, alias = "y")]
     pub yes: bool,
 }
@@ -148,6 +148,7 @@ impl Creation {
             },
             remove_orphans: self.remove_orphans || switch("COMPOSE_REMOVE_ORPHANS"),
             ignore_orphans,
+            replace_volumes: self.yes,
             ..Wish::default()
         };
         let images = ImageWish {
@@ -249,6 +250,8 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
             recreate_dependencies: args.always_recreate_deps,
             renew_volumes: args.renew_anon_volumes,
             no_start: args.no_start,
+            // Who waits for an end wants to see it.
+            repeat_jobs: args.abort() != Abort::Never,
             timeout,
             ..wish
         },
