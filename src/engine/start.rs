@@ -1,4 +1,4 @@
-//! Starts, stops and renames containers, and waits for them.
+//! Starts and stops containers, and waits for them.
 
 use std::time::{Duration, Instant};
 
@@ -70,11 +70,5 @@ impl Engine {
         deadline: Option<Instant>,
     ) -> Result<ContainerState> {
         Ok(supervise::wait_until(&self.store, id, condition, deadline)?)
-    }
-
-    /// Gives a container another name.
-    pub fn rename(&self, id: &ContainerId, name: &str) -> Result<()> {
-        let _lock = self.store.containers().lock(id)?;
-        Ok(self.store.containers().rename(id, name)?)
     }
 }

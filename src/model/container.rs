@@ -1,4 +1,4 @@
-//! One container: what it is ([`ContainerSpec`], written once) and how it fares ([`ContainerState`]).
+//! One container: what it is ([`ContainerSpec`], replaced as a whole) and how it fares ([`ContainerState`]).
 //!
 //! The spec is complete: a container can be started again after the compose file, the image's tag or the
 //! command that made it are gone. Durations are in milliseconds, sizes in bytes, times in RFC 3339.
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::id::{ContainerId, Digest, NetworkId};
 use crate::model::network::Attachment;
 
-/// Everything that defines a container. Immutable once created.
+/// Everything that defines a container. Commands may change its limits, restart policy, networks and name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     /// Its identifier.

@@ -42,7 +42,7 @@ pub fn connect(
         NetworkMode::None => &[],
         NetworkMode::Host | NetworkMode::Container { .. } => return Ok(Vec::new()),
     };
-    let plans = plan(networks, attachments)?;
+    let plans = plan(networks, attachments, &[])?;
     let mut inside = netns::inside(netns, || -> Result<rtnl::Socket> {
         let mut socket = rtnl::Socket::open()?;
         let up = LinkUnspec::new_with_name("lo").up().build();
@@ -53,10 +53,22 @@ pub fn connect(
         }
         Ok(socket)
     })??;
+    make(host, &plans.iter().collect::<Vec<_>>(), spec, netns, &mut inside, reserved)
+}
+
+/// Leases, records and links for `plans`: all of them or, on error, none.
+fn make(
+    host: &Host,
+    plans: &[&Plan<'_>],
+    spec: &ContainerSpec,
+    netns: BorrowedFd<'_>,
+    inside: &mut rtnl::Socket,
+    reserved: &[(NetworkId, IpAddr)],
+) -> Result<Vec<Endpoint>> {
     let mut endpoints = Vec::with_capacity(plans.len());
     let mut linked = 0;
     let result = (|| {
-        for plan in &plans {
+        for plan in plans {
             endpoints.push(lease_addresses(host, plan, spec, reserved)?);
         }
         let store = host.store()?;
@@ -65,7 +77,7 @@ pub fn connect(
         }
         for (plan, endpoint) in plans.iter().zip(&endpoints) {
             linked += 1;
-            make_link(host, plan.network, endpoint, netns, &mut inside)?;
+            make_link(host, plan.network, endpoint, netns, inside)?;
             lease::settle(host, &endpoint.network, &addresses(endpoint))?;
         }
         Ok(())
@@ -77,6 +89,62 @@ pub fn connect(
             Err(error)
         }
     }
+}
+
+/// Brings a running container with `existing` endpoints to what its spec says now: makes the links that are missing,
+/// then removes those that are not wished any more, then moves the default route and renews the names.
+///
+/// Arguments and result are those of [`connect`]. On error the container has the endpoints that it had.
+pub fn adjust(
+    host: &Host,
+    networks: &[NetworkRecord],
+    spec: &ContainerSpec,
+    netns: BorrowedFd<'_>,
+    existing: &[Endpoint],
+    reserved: &[(NetworkId, IpAddr)],
+) -> Result<Vec<Endpoint>> {
+    let NetworkMode::Networks { attachments } = &spec.network else { return Ok(existing.to_vec()) };
+    let plans = plan(networks, attachments, existing)?;
+    let has = |plan: &&Plan<'_>| existing.iter().any(|endpoint| endpoint.network == plan.network.id);
+    let missing: Vec<&Plan<'_>> = plans.iter().filter(|plan| !has(plan)).collect();
+    let mut inside = netns::inside(netns, rtnl::Socket::open)??;
+    for plan in &missing {
+        forget(host, &plan.network.id, &spec.id)?;
+    }
+    // A default route that moves is set below, when the old one is gone.
+    let waiting: Vec<Plan<'_>> = missing.iter().map(|plan| Plan { default_route: false, ..(*plan).clone() }).collect();
+    let made = make(host, &waiting.iter().collect::<Vec<_>>(), spec, netns, &mut inside, reserved)?;
+    for endpoint in existing.iter().filter(|old| plans.iter().all(|plan| plan.network.id != old.network)) {
+        // Nobody asks for it any more; what cannot be removed now is healed.
+        drop(forget(host, &endpoint.network, &spec.id));
+    }
+    let mut endpoints: Vec<Endpoint> = Vec::with_capacity(plans.len());
+    let mut routes = Vec::new();
+    for plan in &plans {
+        let of_network = |endpoint: &Endpoint| endpoint.network == plan.network.id;
+        let Some(old) = made.iter().chain(existing).find(|endpoint| of_network(endpoint)) else { continue };
+        let new = Endpoint { names: names(spec, plan.attachment), default_route: plan.default_route, ..old.clone() };
+        if new != *old {
+            host.store()?.endpoints().put(&new)?;
+        }
+        if new.default_route != old.default_route {
+            routes.push((new.default_route, endpoints.len()));
+        }
+        endpoints.push(new);
+    }
+    routes.sort_unstable();
+    for (is_new, place) in routes {
+        set_default_route(&endpoints[place], &mut inside, is_new)?;
+    }
+    Ok(endpoints)
+}
+
+/// Removes whatever a container has in a network: link, record, lease.
+fn forget(host: &Host, network: &NetworkId, container: &ContainerId) -> Result<()> {
+    if let Some(endpoint) = host.store()?.endpoints().get(network, container)? {
+        undo(host, &[endpoint], 1);
+    }
+    Ok(())
 }
 
 /// Removes a container's records and leases from these networks. Its links die with its namespace.
@@ -119,6 +187,7 @@ fn undo(host: &Host, endpoints: &[Endpoint], linked: usize) {
 }
 
 /// What an attachment becomes.
+#[derive(Clone)]
 struct Plan<'a> {
     attachment: &'a Attachment,
     network: &'a NetworkRecord,
@@ -126,7 +195,12 @@ struct Plan<'a> {
     default_route: bool,
 }
 
-fn plan<'a>(networks: &'a [NetworkRecord], attachments: &'a [Attachment]) -> Result<Vec<Plan<'a>>> {
+/// Interfaces that exist keep their names.
+fn plan<'a>(
+    networks: &'a [NetworkRecord],
+    attachments: &'a [Attachment],
+    existing: &[Endpoint],
+) -> Result<Vec<Plan<'a>>> {
     let mut plans: Vec<Plan<'a>> = Vec::with_capacity(attachments.len());
     for attachment in attachments {
         let network = networks
@@ -140,7 +214,9 @@ fn plan<'a>(networks: &'a [NetworkRecord], attachments: &'a [Attachment]) -> Res
                 return Err(Error::InterfaceName { name: name.clone(), network: network.name.clone(), reason });
             }
         }
-        let interface = attachment.interface.clone().unwrap_or_default();
+        let known = existing.iter().find(|endpoint| endpoint.network == network.id);
+        let interface = known.map(|endpoint| endpoint.interface.clone()).or_else(|| attachment.interface.clone());
+        let interface = interface.unwrap_or_default();
         plans.push(Plan { attachment, network, interface, default_route: false });
     }
     // eth0 and on, past the names that were wished.
@@ -149,7 +225,8 @@ fn plan<'a>(networks: &'a [NetworkRecord], attachments: &'a [Attachment]) -> Res
         while plans[index].interface.is_empty() {
             let name = format!("eth{number}");
             number += 1;
-            if plans.iter().all(|plan| plan.interface != name) {
+            let is_free = existing.iter().all(|endpoint| endpoint.interface != name);
+            if is_free && plans.iter().all(|plan| plan.interface != name) {
                 plans[index].interface = name;
             }
         }
@@ -348,20 +425,36 @@ fn furnish(endpoint: &Endpoint, inside: &mut rtnl::Socket) -> Result<()> {
         address(ipv6.into(), prefix);
     }
     steps.push(change("switch on", LinkUnspec::new_with_index(link.index).up().build()));
-    for gateway in endpoint.gateways.iter().filter(|_| endpoint.default_route) {
-        let route = match gateway {
-            IpAddr::V4(gateway) => {
-                RouteMessageBuilder::<Ipv4Addr>::new().gateway(*gateway).output_interface(link.index).build()
-            }
-            IpAddr::V6(gateway) => {
-                RouteMessageBuilder::<Ipv6Addr>::new().gateway(*gateway).output_interface(link.index).build()
-            }
-        };
-        steps.push(Step {
-            what: "set the default route of",
-            message: RouteNetlinkMessage::NewRoute(route),
-            existing: Existing::Refuse,
-        });
+    if endpoint.default_route {
+        steps.extend(default_routes(endpoint, link.index, true));
     }
     inside.execute(&endpoint.interface, steps)
+}
+
+/// Adds or removes the default routes through an endpoint.
+fn set_default_route(endpoint: &Endpoint, inside: &mut rtnl::Socket, add: bool) -> Result<()> {
+    match inside.link(&endpoint.interface)? {
+        Some(link) => inside.execute(&endpoint.interface, default_routes(endpoint, link.index, add).collect()),
+        None => Ok(()),
+    }
+}
+
+fn default_routes(endpoint: &Endpoint, link: u32, add: bool) -> impl Iterator<Item = Step> {
+    endpoint.gateways.iter().map(move |gateway| {
+        let route = match gateway {
+            IpAddr::V4(gateway) => {
+                RouteMessageBuilder::<Ipv4Addr>::new().gateway(*gateway).output_interface(link).build()
+            }
+            IpAddr::V6(gateway) => {
+                RouteMessageBuilder::<Ipv6Addr>::new().gateway(*gateway).output_interface(link).build()
+            }
+        };
+        if add {
+            let (what, message) = ("set the default route of", RouteNetlinkMessage::NewRoute(route));
+            Step { what, message, existing: Existing::Refuse }
+        } else {
+            let (what, message) = ("remove the default route of", RouteNetlinkMessage::DelRoute(route));
+            Step { what, message, existing: Existing::Change }
+        }
+    })
 }

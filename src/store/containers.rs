@@ -1,7 +1,7 @@
 //! Containers: their specs, states, names, folders and locks.
 //!
 //! A container is a folder that appears whole (made below `tmp/`, renamed) and goes whole (renamed into `trash/`).
-//! The spec is written once. The state is replaced without fsync: after a power cut the boot id tells that
+//! The spec is replaced only where a command changes it (limits, restart policy, networks, name). The state is replaced without fsync: after a power cut the boot id tells that
 //! whatever it says has ended.
 
 use std::path::PathBuf;
@@ -124,6 +124,14 @@ impl<'a> Containers<'a> {
         let ids = self.ids()?.into_iter().map(String::from);
         let id = names::by_prefix(Kind::Container, text, ids)?;
         id.parse().map_err(|_| Error::not_found(Kind::Container, text))
+    }
+
+    /// Replaces the spec of a container, which keeps its name. The caller holds its lock.
+    pub fn set_spec(&self, spec: &ContainerSpec) -> Result<()> {
+        let _names = self.store.lock_names()?;
+        let name = self.spec(&spec.id)?.name;
+        let spec = ContainerSpec { name, ..spec.clone() };
+        super::write_record(&self.folder(&spec.id).join("config.json"), &spec, Durability::Durable)
     }
 
     /// Gives a container another name.

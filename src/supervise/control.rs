@@ -1,4 +1,5 @@
-//! What a command does to a running container without asking its supervisor: signals. And what it asks for: freezing.
+//! What a command does to a running container without asking its supervisor: signals. And what it asks for: freezing, and a
+//! changed spec.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -67,9 +68,27 @@ pub(super) fn freeze(store: &Store, id: &ContainerId, freeze: bool) -> Result<()
         (Status::Running, false) => return Err(Error::NotPaused { id: id.clone() }),
         _ => return Err(Error::NotRunning { id: id.clone() }),
     }
+    ask(store, id, "change the freezer", &Frame::Freeze(freeze))
+}
+
+/// See [`super::reload`].
+pub(super) fn reload(store: &Store, id: &ContainerId) -> Result<()> {
+    heal::one(store, id)?;
+    if !is_active(&store.containers().state(id)?) {
+        return Ok(());
+    }
+    match ask(store, id, "change", &Frame::Reload) {
+        // It ended meanwhile: its next start reads the spec.
+        Err(_) if !is_active(&store.containers().state(id)?) => Ok(()),
+        result => result,
+    }
+}
+
+/// Has the supervisor do something, and waits for its answer.
+fn ask(store: &Store, id: &ContainerId, operation: &'static str, frame: &Frame) -> Result<()> {
     let connection = observe(store, id)?;
-    let failed = |source| Error::System { operation: "change the freezer", id: id.clone(), source };
-    connection.send(&Frame::Freeze(freeze)).map_err(failed)?;
+    let failed = |source| Error::System { operation, id: id.clone(), source };
+    connection.send(frame).map_err(failed)?;
     loop {
         match connection.receive().map_err(failed)? {
             Some(Frame::Answer(None)) => return Ok(()),

@@ -24,6 +24,8 @@ pub enum Frame {
     Attach,
     /// To the supervisor: freeze the container's processes, or let them go on. Answered.
     Freeze(bool),
+    /// To the supervisor: the container's spec was replaced: do what it says now. Answered.
+    Reload,
     /// To the container: input.
     Stdin(Vec<u8>),
     /// To the container: end of input.
@@ -56,6 +58,7 @@ impl Frame {
             Self::Answer(Some(reason)) => with(b'n', reason.as_bytes()),
             Self::Attach => with(b'a', &[]),
             Self::Freeze(freeze) => with(b'f', &[u8::from(*freeze)]),
+            Self::Reload => with(b'u', &[]),
             Self::Stdin(bytes) => with(b'i', bytes),
             Self::StdinEnd => with(b'z', &[]),
             Self::Resize { rows, columns } => with(b'r', &[rows.to_le_bytes(), columns.to_le_bytes()].concat()),
@@ -78,6 +81,7 @@ impl Frame {
             b'n' => Self::Answer(Some(String::from_utf8_lossy(payload).into_owned())),
             b'a' if payload.is_empty() => Self::Attach,
             b'f' if payload.len() == 1 => Self::Freeze(payload[0] != 0),
+            b'u' if payload.is_empty() => Self::Reload,
             b'i' => Self::Stdin(payload.to_vec()),
             b'z' if payload.is_empty() => Self::StdinEnd,
             b'r' => match *payload {
@@ -107,6 +111,7 @@ mod tests {
             Frame::Answer(Some("no".into())),
             Frame::Attach,
             Frame::Freeze(true),
+            Frame::Reload,
             Frame::Stdin(vec![0; PAYLOAD_BYTES_MAX]),
             Frame::StdinEnd,
             Frame::Resize { rows: 24, columns: 300 },

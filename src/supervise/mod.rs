@@ -157,6 +157,12 @@ pub fn unpause(store: &Store, id: &ContainerId) -> Result<()> {
     control::freeze(store, id, false)
 }
 
+/// Has a running container follow its spec, which was replaced: limits, restart policy, networks, name. Nothing
+/// happens to one that does not run. On error it is as it was.
+pub fn reload(store: &Store, id: &ContainerId) -> Result<()> {
+    control::reload(store, id)
+}
+
 /// Waits until a container has ended for good and returns its exit code; at once when it does not run.
 pub fn wait(store: &Store, id: &ContainerId) -> Result<i32> {
     wait_until(store, id, Condition::Exited, None).map(|state| state.exit_code)

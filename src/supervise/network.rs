@@ -75,6 +75,53 @@ impl Network {
         result
     }
 
+    /// Brings the networks of a namespace that is in use to what `spec` says now. On error they are as they were.
+    pub(super) fn adjust(&mut self, store: &Store, spec: &ContainerSpec) -> Result<()> {
+        let Some(namespace) = self.namespace.as_ref().filter(|_| matches!(spec.network, NetworkMode::Networks { .. }))
+        else {
+            return Ok(());
+        };
+        let records = networks(store, spec)?;
+        let host = net::Host::new(store.paths());
+        firewall::ensure(&host, || contents(store))?;
+        for record in &records {
+            net::network::ensure(&host, record)?;
+        }
+        let reserved = reserved(store, spec, &records)?;
+        let before = std::mem::take(&mut self.endpoints);
+        let adjusted = net::endpoint::adjust(&host, &records, spec, namespace.as_fd(), &before, &reserved);
+        let endpoints = match adjusted {
+            Ok(endpoints) => endpoints,
+            Err(error) => {
+                self.endpoints = before;
+                return Err(error.into());
+            }
+        };
+        let same_way = port::same_way(&before, &endpoints);
+        if !same_way {
+            drop(port::unpublish(&host, &self.ports, &before));
+            self.reservations.clear();
+            self.relay = None;
+        }
+        self.endpoints = endpoints;
+        match &mut self.dns {
+            Some(dns) => dns.set_networks(
+                self.endpoints.iter().map(|endpoint| &endpoint.network),
+                records.iter().any(|record| !record.internal),
+            ),
+            None => self.open(store, spec, &records, None, Vec::new())?,
+        }
+        if !same_way {
+            // Ports that were chosen stay.
+            let wished = port::as_published(&spec.ports, &std::mem::take(&mut self.ports));
+            let publication = port::publish(&host, &wished, &self.endpoints)?;
+            self.ports = publication.ports;
+            self.reservations = publication.reservations;
+            self.relay();
+        }
+        Ok(())
+    }
+
     /// Opens the name server; at `port` when it was there before, with `sockets` that came through an exec.
     pub(super) fn open(
         &mut self,

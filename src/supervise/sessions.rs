@@ -55,6 +55,10 @@ impl Supervisor {
                 let answer = self.freeze(freeze).err().map(|error| super::report::messages(&error).join(": "));
                 self.clients.all[index].answer(&Frame::Answer(answer));
             }
+            Frame::Reload => {
+                let answer = self.reload().err().map(|error| super::report::messages(&error).join(": "));
+                self.clients.all[index].answer(&Frame::Answer(answer));
+            }
             Frame::Stdin(input) => {
                 if let Some(run) = &mut self.run {
                     run.stdio.write(&input);
@@ -86,6 +90,25 @@ impl Supervisor {
             run.cgroup.thaw()?;
             self.state.status = Status::Running;
         }
+        self.save()
+    }
+
+    /// Does what the spec in the store says and ours did not.
+    fn reload(&mut self) -> Result<()> {
+        let spec = self.store.containers().spec(self.id())?;
+        if let Some(run) = self.run.as_ref().filter(|_| spec.resources != self.spec.resources)
+            && let Err(error) = run.cgroup.update(&spec.resources)
+        {
+            // What was set already goes back; the first error is the one to tell.
+            drop(run.cgroup.update(&self.spec.resources));
+            return Err(error.into());
+        }
+        self.network.adjust(&self.store, &spec)?;
+        self.state.ports = self.network.ports.clone();
+        self.state.addresses = self.network.endpoints.clone();
+        self.spec = spec;
+        super::launch::write_etc_files(&self.store, &self.spec, &self.network)?;
+        self.write_card();
         self.save()
     }
 

@@ -41,6 +41,7 @@ pub(super) mod tag;
 pub(super) mod top;
 mod unpause;
 mod up;
+pub(super) mod update;
 pub(super) mod version;
 pub(super) mod volume;
 mod wait;

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +9,7 @@ use crate::cli::show::filter::{Filters, age_limit};
 use crate::cli::show::list::{self, Format, JsonList};
 use crate::cli::show::table::Table;
 use crate::cli::{Context, Mistake, Outcome, flags};
-use crate::model::network::NetworkRecord;
+use crate::model::network::{Attachment, NetworkRecord};
 use crate::model::project::{Ipam, IpamConfig};
 use crate::net;
 
@@ -23,7 +24,9 @@ pub struct Args {
 enum Verb {
     #[command(visible_alias = "list")]
     Ls(List),
+    Connect(Connect),
     Create(Create),
+    Disconnect(Disconnect),
     Inspect(Inspect),
     Prune(Prune),
     #[command(visible_alias = "remove")]
@@ -71,6 +74,45 @@ struct Prune {
     filter: Vec<String>,
 }
 
+/// Connect a container to a network, while it runs or for its next start
+#[derive(Debug, clap::Args)]
+struct Connect {
+    /// Name or id
+    network: String,
+    /// Name or id
+    container: String,
+    /// Further name of the container in the network
+    #[arg(long, value_name = "NAME")]
+    alias: Vec<String>,
+    /// IPv4 address
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<Ipv4Addr>,
+    /// IPv6 address
+    #[arg(long, value_name = "ADDRESS")]
+    ip6: Option<Ipv6Addr>,
+    /// The network with the highest number gives the default route
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true, allow_negative_numbers = true)]
+    gw_priority: i64,
+    #[arg(long, hide = true)]
+    link: Vec<String>,
+    #[arg(long, hide = true)]
+    link_local_ip: Vec<String>,
+    #[arg(long, hide = true)]
+    driver_opt: Vec<String>,
+}
+
+/// Take a container out of a network, while it runs or for its next start
+#[derive(Debug, clap::Args)]
+struct Disconnect {
+    /// Name or id
+    network: String,
+    /// Name or id
+    container: String,
+    /// It may be out of it already
+    #[arg(short, long)]
+    force: bool,
+}
+
 /// Make a network
 #[derive(Debug, clap::Args)]
 struct Create {
@@ -113,7 +155,15 @@ struct Remove {
 pub fn run(context: &Context, args: &Args) -> Outcome {
     match &args.verb {
         Verb::Ls(args) => list(context, args),
+        Verb::Connect(args) => connect(context, args),
         Verb::Create(args) => create(context, args),
+        Verb::Disconnect(args) => {
+            let scope = context.in_scope()?;
+            let member = scope.container(&args.container)?;
+            let network = scope.engine.network_by_name(&args.network)?;
+            scope.engine.disconnect(&member.spec.id, &network.id, &network.name, args.force)?;
+            Ok(0)
+        }
         Verb::Inspect(args) => {
             let scope = context.in_scope()?;
             inspect::write(context, args.format.as_deref(), &args.networks, |name| {
@@ -245,6 +295,32 @@ fn create(context: &Context, args: &Create) -> Outcome {
     let mut out = context.output();
     writeln!(out, "{}", record.id)?;
     out.flush()?;
+    Ok(0)
+}
+
+fn connect(context: &Context, args: &Connect) -> Outcome {
+    for (flag, values) in [("--link", &args.link), ("--link-local-ip", &args.link_local_ip)] {
+        if let Some(value) = values.first() {
+            return Err(Mistake::value(flag, value, "containers of one network find each other by name").into());
+        }
+    }
+    if let Some(option) = args.driver_opt.first() {
+        return Err(Mistake::value("--driver-opt", option, "the driver has no such option here").into());
+    }
+    let scope = context.in_scope()?;
+    let member = scope.container(&args.container)?;
+    let network = scope.engine.network_by_name(&args.network)?;
+    let attachment = Attachment {
+        network: network.id,
+        network_name: network.name,
+        aliases: args.alias.clone(),
+        ipv4: args.ip,
+        ipv6: args.ip6,
+        mac: None,
+        interface: None,
+        gateway_priority: args.gw_priority,
+    };
+    scope.engine.connect(&member.spec.id, attachment)?;
     Ok(0)
 }
 

@@ -268,7 +268,7 @@ fn request_of_image(context: &Context, args: &Args) -> Result<(Engine, Request, 
         ..Request::default()
     };
     request.network =
-        Some(engine.network_mode_by_name(args.container.network.as_deref(), &args.container.network_alias)?);
+        Some(crate::cli::flags::network::mode(&engine, &args.container.network, &args.container.network_alias)?);
     finish_request(args, &engine, &mut request)?;
     Ok((engine, request, image))
 }
@@ -307,8 +307,10 @@ fn finish_request(args: &Args, engine: &Engine, request: &mut Request) -> Result
         std::env::current_dir().map_err(|source| Mistake::System { operation: "find the current folder", source })?;
     let find = |name: &str| -> Result<ContainerId, Failure> { Ok(engine.store().containers().find(name)?) };
     args.container.apply(request, &folder, find)?;
-    if let Some(network) = args.container.network.as_deref() {
-        request.network = Some(engine.network_mode_by_name(Some(network), &args.container.network_alias)?);
+    if !args.container.network.is_empty() {
+        let networks =
+            crate::cli::flags::network::mode(engine, &args.container.network, &args.container.network_alias)?;
+        request.network = Some(networks);
     }
     if let Some(network) = &mut request.network {
         args.container.more.apply_addresses(network)?;

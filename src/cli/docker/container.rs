@@ -1,7 +1,7 @@
 //! `docker container ...`, and the same verbs without the group.
 
 use super::{inspect, lifecycle, prune};
-use crate::cli::commands::{attach, commit, cp, diff, exec, export, logs, port, ps, run, top};
+use crate::cli::commands::{attach, commit, cp, diff, exec, export, logs, port, ps, run, top, update};
 use crate::cli::{Context, Outcome};
 
 /// Containers, whatever the folder is
@@ -89,5 +89,6 @@ verbs! {
     Stop(lifecycle::Stop) "stop" => lifecycle::stop;
     Top(top::Args) "top" => top::run;
     Unpause(lifecycle::Unpause) "unpause" => lifecycle::unpause;
+    Update(update::Args) "update" => update::run;
     Wait(lifecycle::Wait) "wait" => lifecycle::wait;
 }

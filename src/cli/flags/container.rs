@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::limits::LimitFlags;
 use super::more::MoreFlags;
 use super::{port, volume};
 use crate::base::units::{parse_bytes, parse_duration};
@@ -52,9 +53,9 @@ pub struct ContainerFlags {
     /// File system in memory
     #[arg(long, value_name = "TARGET[:OPTIONS]")]
     pub tmpfs: Vec<String>,
-    /// Network: a name, none, host or container:NAME
+    /// Network: a name, none, host or container:NAME; may be given several times, also as name=…,alias=…,ip=…
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
-    pub network: Option<String>,
+    pub network: Vec<String>,
     /// Further name in the network
     #[arg(long, value_name = "NAME")]
     pub network_alias: Vec<String>,
@@ -97,15 +98,6 @@ pub struct ContainerFlags {
     /// Size of /dev/shm
     #[arg(long, value_name = "SIZE")]
     pub shm_size: Option<String>,
-    /// Memory limit
-    #[arg(short, long, value_name = "SIZE")]
-    pub memory: Option<String>,
-    /// Number of CPUs
-    #[arg(long, value_name = "NUMBER")]
-    pub cpus: Option<f64>,
-    /// Most processes
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
-    pub pids_limit: Option<i64>,
     /// Limit of the process: nofile=1024:2048
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub ulimit: Vec<String>,
@@ -154,6 +146,9 @@ pub struct ContainerFlags {
     /// `os/arch` of the image
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<String>,
+    /// What it may use.
+    #[command(flatten)]
+    pub limits: LimitFlags,
     /// What few people need.
     #[command(flatten)]
     pub more: MoreFlags,
@@ -279,12 +274,7 @@ impl ContainerFlags {
     }
 
     fn apply_limits(&self, request: &mut Request) -> Result<(), Failure> {
-        let resources = &mut request.resources;
-        if let Some(memory) = &self.memory {
-            resources.memory_bytes = Some(bytes("--memory", memory)?);
-        }
-        replace(&mut resources.cpus, &self.cpus);
-        replace(&mut resources.pids, &self.pids_limit);
+        self.limits.apply(&mut request.resources)?;
         for text in &self.ulimit {
             let invalid = || Mistake::value("--ulimit", text, "it takes NAME=SOFT[:HARD]");
             let (name, limits) = text.split_once('=').ok_or_else(invalid)?;
@@ -383,7 +373,8 @@ fn parse_device(text: &str) -> Result<DeviceMapping, Mistake> {
     Ok(DeviceMapping { source: source.into(), target: target.into(), permissions: permissions.into() })
 }
 
-fn parse_restart(text: &str) -> Result<RestartPolicy, Mistake> {
+/// Reads `--restart`.
+pub fn parse_restart(text: &str) -> Result<RestartPolicy, Mistake> {
     let (name, count) = text.split_once(':').map_or((text, None), |(name, count)| (name, Some(count)));
     match (name, count.map(str::parse::<u32>)) {
         ("no", None) => Ok(RestartPolicy::No),

@@ -2,7 +2,9 @@
 
 pub mod build;
 pub mod container;
+pub mod limits;
 pub mod more;
+pub mod network;
 pub mod port;
 pub mod volume;
 

@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::container::{bytes, replace};
-use crate::base::units::parse_bytes;
+use super::container::replace;
 use crate::cli::{Failure, Mistake};
 use crate::engine::request::Request;
 use crate::model::container::{NamespaceMode, NetworkMode};
@@ -40,12 +39,6 @@ pub struct MoreFlags {
     /// File that gets the container's id
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<PathBuf>,
-    /// Memory with swap, -1 for no limit
-    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
-    memory_swap: Option<String>,
-    /// Memory that it shrinks to when there is little
-    #[arg(long, value_name = "SIZE")]
-    memory_reservation: Option<String>,
     /// How readily memory is swapped, 0 to 100
     #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
     memory_swappiness: Option<i64>,
@@ -55,21 +48,6 @@ pub struct MoreFlags {
     /// How likely it is killed when the host's memory runs out, -1000 to 1000
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     oom_score_adj: Option<i32>,
-    /// Share of the CPU beside others (1024 is one)
-    #[arg(short, long, value_name = "NUMBER")]
-    cpu_shares: Option<u64>,
-    /// CPU time in a period, in microseconds
-    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
-    cpu_quota: Option<i64>,
-    /// That period
-    #[arg(long, value_name = "MICROSECONDS")]
-    cpu_period: Option<u64>,
-    /// CPUs to run on: 0-3,5
-    #[arg(long, value_name = "LIST")]
-    cpuset_cpus: Option<String>,
-    /// Memory nodes
-    #[arg(long, value_name = "LIST")]
-    cpuset_mems: Option<String>,
     /// Rule for devices: c 42:* rmw
     #[arg(long, value_name = "RULE")]
     device_cgroup_rule: Vec<String>,
@@ -138,23 +116,6 @@ impl MoreFlags {
 
     fn apply_limits(&self, request: &mut Request) -> Result<(), Failure> {
         let resources = &mut request.resources;
-        if let Some(text) = &self.memory_swap {
-            let size = if text == "-1" {
-                Ok(-1)
-            } else {
-                parse_bytes(text).map(|size| i64::try_from(size).unwrap_or(i64::MAX))
-            };
-            let size =
-                size.map_err(|_| Mistake::value("--memory-swap", text, "it takes a size, such as 64m, or -1"))?;
-            if size > 0 && resources.memory_bytes.is_none_or(|memory| size.unsigned_abs() < memory) {
-                let reason = "it counts memory and swap together: give --memory as well, not more than it";
-                return Err(Mistake::value("--memory-swap", text, reason).into());
-            }
-            resources.memory_swap_bytes = Some(size);
-        }
-        if let Some(text) = &self.memory_reservation {
-            resources.memory_reservation_bytes = Some(bytes("--memory-reservation", text)?);
-        }
         match self.memory_swappiness {
             None | Some(-1) => {}
             Some(percent @ 0..=100) => resources.memory_swappiness = Some(percent.unsigned_abs()),
@@ -169,15 +130,10 @@ impl MoreFlags {
             _ => replace(&mut resources.oom_score_adj, &self.oom_score_adj),
         }
         resources.oom_kill_disable |= self.oom_kill_disable;
-        replace(&mut resources.cpu_shares, &self.cpu_shares);
-        replace(&mut resources.cpu_quota_us, &self.cpu_quota);
-        replace(&mut resources.cpu_period_us, &self.cpu_period);
-        replace(&mut resources.cpuset_cpus, &self.cpuset_cpus);
-        replace(&mut resources.cpuset_mems, &self.cpuset_mems);
         Ok(())
     }
 
-    /// Addresses in the container's only network.
+    /// Addresses in the container's first network.
     pub fn apply_addresses(&self, network: &mut NetworkMode) -> Result<(), Failure> {
         if self.ip.is_none() && self.ip6.is_none() && self.mac_address.is_none() {
             return Ok(());
@@ -185,8 +141,8 @@ impl MoreFlags {
         let NetworkMode::Networks { attachments } = network else {
             return Err(Mistake::usage("--ip, --ip6 and --mac-address need a network of the container's own").into());
         };
-        let [attachment] = attachments.as_mut_slice() else {
-            return Err(Mistake::usage("--ip, --ip6 and --mac-address need one network").into());
+        let Some(attachment) = attachments.first_mut() else {
+            return Err(Mistake::usage("--ip, --ip6 and --mac-address need a network").into());
         };
         let parse = |flag, text: &String| -> Result<IpAddr, Mistake> {
             text.parse().map_err(|_| Mistake::value(flag, text, "it takes an address"))

@@ -74,6 +74,26 @@ pub fn publish(host: &Host, wished: &[PortBinding], endpoints: &[Endpoint]) -> R
     Ok(publication)
 }
 
+/// Whether published ports lead to the same addresses with both lists of endpoints.
+pub fn same_way(one: &[Endpoint], other: &[Endpoint]) -> bool {
+    let addresses = |endpoint: &Endpoint| (endpoint.ipv4, endpoint.ipv6, endpoint.gateways.is_empty());
+    elements::target(one).map(addresses) == elements::target(other).map(addresses)
+}
+
+/// The wish for the host ports that were chosen before, where any free one was wished.
+pub fn as_published(wished: &[PortBinding], published: &[PublishedPort]) -> Vec<PortBinding> {
+    let with_port = |binding: &PortBinding| {
+        let chosen = published.iter().find(|port| {
+            let is_wished = binding.host_port.is_none_or(|(from, to)| (from..=to).contains(&port.host_port));
+            let is_there = binding.host_ip.is_none_or(|address| address == port.host_ip);
+            (port.container_port, port.protocol) == (binding.container_port, binding.protocol) && is_wished && is_there
+        });
+        let host_port = chosen.map(|port| (port.host_port, port.host_port)).or(binding.host_port);
+        PortBinding { host_port, ..binding.clone() }
+    };
+    wished.iter().map(with_port).collect()
+}
+
 /// Packets of UDP connections that began before must take the new way.
 fn forget_udp(ports: &[PublishedPort]) -> Result<()> {
     let mut udp = ports.iter().filter(|port| port.protocol == Protocol::Udp);

@@ -104,6 +104,9 @@ struct Desk {
     records: Records,
     servers: Servers,
     forward: bool,
+    has_own_servers: bool,
+    container: ContainerId,
+    run_folder: PathBuf,
 }
 
 /// What to do with a message.
@@ -138,9 +141,12 @@ impl Server {
         };
         let folders = config.networks.iter().map(|network| config.run_folder.join(network.as_str())).collect();
         let desk = Desk {
-            records: Records::new(config.container, folders),
+            records: Records::new(config.container.clone(), folders),
             servers,
             forward: config.forward || !config.servers.is_empty(),
+            has_own_servers: !config.servers.is_empty(),
+            container: config.container,
+            run_folder: config.run_folder,
         };
         Ok(Self {
             epoll,
@@ -162,6 +168,13 @@ impl Server {
     /// The bound sockets (UDP, TCP listener), to keep open through an exec and hand over as [`Config::sockets`].
     pub fn sockets(&self) -> Vec<BorrowedFd<'_>> {
         vec![self.udp.as_fd(), self.tcp.as_fd()]
+    }
+
+    /// The container is in these networks now; `forward` as in [`Config::forward`].
+    pub fn set_networks<'a>(&mut self, networks: impl Iterator<Item = &'a NetworkId>, forward: bool) {
+        let folders = networks.map(|network| self.desk.run_folder.join(network.as_str())).collect();
+        self.desk.records = Records::new(self.desk.container.clone(), folders);
+        self.desk.forward = forward || self.desk.has_own_servers;
     }
 
     /// When [`Server::process`] must be called even if nothing is readable.
