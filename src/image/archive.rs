@@ -152,6 +152,11 @@ fn load_image(store: &Store, files: &Files, wanted: Wanted, progress: &dyn Progr
     if config.rootfs.diff_ids.len() != wanted.layers.len() {
         return Err(Error::DamagedArchive { reason: "its config and its manifest disagree on the number of layers" });
     }
+    if wanted.layers.len() > manifest::LAYERS_MAX {
+        return Err(Error::DamagedArchive {
+            reason: "it has an image of more than 500 layers, which cannot be stacked",
+        });
+    }
     let mut layers = Vec::new();
     for (diff_id, file) in config.rootfs.diff_ids.iter().zip(&wanted.layers) {
         layers.push(load_layer(store, files, diff_id, file)?);

@@ -29,6 +29,8 @@ use crate::store::{Spool, Store};
 const PIECES: usize = 16;
 /// Bytes read at once from what an earlier command left.
 const SPOOL_READ_BYTES: usize = 256 << 10;
+/// Least bytes that arrive within the patience for one: a connection that drips is as good as one that stalls.
+const BYTES_MIN: u64 = 1024;
 /// Bytes between two reports.
 const REPORT_BYTES: u64 = 512 << 10;
 
@@ -182,8 +184,16 @@ async fn stream(
     let (mut response, begins) = client.stream(digest, *at).await?;
     let mut known = *at - begins;
     let mut reported = *at;
+    let (mut since, mut window) = (tokio::time::Instant::now(), 0);
     while let Some(chunk) = client.chunk(&mut response).await? {
         let mut piece = chunk.as_ref();
+        window += piece.len() as u64;
+        if since.elapsed() > client.timing().stall {
+            if window < BYTES_MIN {
+                return Err(client.stalled(client.timing().stall));
+            }
+            (since, window) = (tokio::time::Instant::now(), 0);
+        }
         // A server that cannot do ranges sends what is here already.
         let skipped = known.min(piece.len() as u64);
         known -= skipped;

@@ -15,8 +15,8 @@ pub(super) enum Compression {
 
 /// Inflated bytes from which on the ratio is watched.
 const RATIO_BYTES_MIN: u64 = 1 << 30;
-/// Highest ratio of inflated to compressed bytes. gzip cannot exceed 1032.
-const RATIO_MAX: u64 = 2000;
+/// Highest ratio of inflated to compressed bytes. Layers have 2 to 10; gzip cannot exceed 1032.
+const RATIO_MAX: u64 = 250;
 /// Largest window that a Zstandard stream may ask for, as a power of two: 128 MiB, what `zstd --long` writes.
 const WINDOW_LOG_MAX: u32 = 27;
 
@@ -128,7 +128,7 @@ impl<D: Taken> Read for Watched<D> {
         self.inflated_bytes += read as u64;
         if self.inflated_bytes > RATIO_BYTES_MIN && self.inflated_bytes / RATIO_MAX > self.decoder.taken_bytes().max(1)
         {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it inflates to more than 2000 times its size"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it inflates to more than 250 times its size"));
         }
         Ok(read)
     }

@@ -11,6 +11,9 @@ use super::{Error, Result};
 use crate::base::id::Digest;
 use crate::model::reference::Reference;
 
+/// Most layers that overlayfs stacks (OVL_MAX_STACK, fs/overlayfs/params.h).
+pub(super) const LAYERS_MAX: usize = 500;
+
 /// What a registry answers to a request for a manifest.
 #[derive(Debug)]
 pub(super) enum Document {
@@ -42,6 +45,11 @@ pub(super) fn parse(content: &[u8]) -> Result<Document> {
     );
     if !is_image {
         return Err(Error::Unsupported { what: format!("this is no image but an artifact of type {config_type}") });
+    }
+    if manifest.layers().len() > LAYERS_MAX {
+        let what =
+            format!("the image has {} layers, and no more than {LAYERS_MAX} can be stacked", manifest.layers().len());
+        return Err(Error::Unsupported { what });
     }
     for layer in manifest.layers() {
         let media_type = layer.media_type().to_string();

@@ -18,6 +18,8 @@ mod check;
 mod check_tests;
 mod download;
 mod error;
+#[cfg(test)]
+mod hostile_tests;
 mod http;
 mod inflate;
 mod layer;

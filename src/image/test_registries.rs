@@ -211,6 +211,10 @@ pub(super) struct Reply {
     pub(super) cut: Option<usize>,
     /// Nothing follows after so many bytes, and the connection stays open.
     pub(super) stall: Option<usize>,
+    /// The body is sent so many times more.
+    pub(super) again: usize,
+    /// Between the bytes of the body.
+    pub(super) drip: Option<Duration>,
 }
 
 pub(super) type Rule = Box<dyn Fn(&Request, usize) -> Option<Reply> + Send>;
@@ -222,6 +226,8 @@ pub(super) struct State {
     pub(super) requests: Vec<Request>,
     pub(super) rules: Vec<Rule>,
     pub(super) without_ranges: bool,
+    /// Bytes of bodies that were taken.
+    pub(super) sent_bytes: usize,
 }
 
 /// A tiny registry that does what the test wants. Its thread ends with the test's process.
@@ -296,13 +302,31 @@ pub(super) fn answer(stream: TcpStream, state: &Mutex<State>) {
             let ruled = state.rules.iter().find_map(|rule| rule(&request, before));
             ruled.unwrap_or_else(|| honest(&state, &request))
         };
-        let mut head = format!("HTTP/1.1 {} x\r\nContent-Length: {}\r\n", reply.status, reply.body.len());
+        let mut head =
+            format!("HTTP/1.1 {} x\r\nContent-Length: {}\r\n", reply.status, reply.body.len() * (reply.again + 1));
         for (name, value) in &reply.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
         let sent = reply.cut.or(reply.stall).unwrap_or(reply.body.len());
-        if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&reply.body[..sent])).is_err() {
+        if let Some(pause) = reply.drip {
+            let mut bytes = reply.body.iter();
+            let mut sent = stream.write_all(head.as_bytes()).is_ok();
+            while let Some(byte) = bytes.next().filter(|_| sent) {
+                std::thread::sleep(pause);
+                sent = stream.write_all(&[*byte]).is_ok();
+            }
+            return;
+        }
+        let mut written = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&reply.body[..sent]));
+        for _ in 0..reply.again {
+            if written.is_err() {
+                return;
+            }
+            written = written.and_then(|()| stream.write_all(&reply.body));
+            state.lock().unwrap().sent_bytes += reply.body.len();
+        }
+        if written.is_err() {
             return;
         }
         if reply.cut.is_some() {

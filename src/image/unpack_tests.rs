@@ -11,7 +11,7 @@ use crate::store::testing::Folder;
 
 /// An archive written by hand, hostile where the test wants it.
 #[derive(Default)]
-pub(super) struct Archive(Vec<u8>);
+pub(super) struct Archive(pub(super) Vec<u8>);
 
 impl Archive {
     pub(super) fn entry(mut self, kind: tar::EntryType, name: &str, link: &str, content: &[u8]) -> Self {
@@ -52,7 +52,7 @@ impl Archive {
         self.entry(tar::EntryType::Link, name, target, b"")
     }
 
-    fn pax(self, records: &[(&str, &str)]) -> Self {
+    pub(super) fn pax(self, records: &[(&str, &str)]) -> Self {
         let mut content = Vec::new();
         for (key, value) in records {
             let rest = key.len() + value.len() + 3;

@@ -17,6 +17,8 @@ use crate::model::reference::Reference;
 const MANIFEST_BYTES_MAX: u64 = 4 << 20;
 /// Largest answer of an error or a token that is read.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
+/// A document is given up after so many times the patience for one byte.
+const DOCUMENT_STALLS: u32 = 4;
 /// Redirects followed for one request.
 const REDIRECTS_MAX: usize = 5;
 /// A registry that wants a longer pause than this is told to the user instead.
@@ -303,7 +305,13 @@ impl Client {
     }
 
     /// Answers the challenge of a refused request; returns whether the answer says nothing of who asks.
+    ///
+    /// Only the registry itself may ask: a host that it redirects to would get the user's password from us
+    /// (CVE-2020-15157 of containerd).
     async fn authorize(&self, response: &Response) -> Result<bool> {
+        if origin(response.url()) != origin(&self.endpoint.base) {
+            return Err(self.bad_answer("a redirect to a host that asks for a login"));
+        }
         let challenge = self.challenge_of(response)?;
         let (value, is_anonymous) = self.answer(challenge).await?;
         self.authorization.lock().await.insert(origin(&self.endpoint.base), value);
@@ -447,7 +455,17 @@ impl Client {
         Error::Refused { registry: self.registry.clone(), status: status.as_u16(), message }
     }
 
-    async fn body(&self, mut response: Response, limit_bytes: u64) -> Result<Vec<u8>> {
+    async fn body(&self, response: Response, limit_bytes: u64) -> Result<Vec<u8>> {
+        // Drop by drop, a small document would never stall and never end.
+        let patience = self.timing.stall * DOCUMENT_STALLS;
+        let content = tokio::time::timeout(patience, self.read_body(response, limit_bytes)).await;
+        content.unwrap_or_else(|_| Err(self.stalled(patience)))
+    }
+
+    async fn read_body(&self, mut response: Response, limit_bytes: u64) -> Result<Vec<u8>> {
+        if response.content_length().is_some_and(|announced| announced > limit_bytes) {
+            return Err(self.bad_answer("more than it should"));
+        }
         let mut content = Vec::new();
         while let Some(chunk) = self.chunk(&mut response).await? {
             if content.len() as u64 + chunk.as_ref().len() as u64 > limit_bytes {
@@ -478,7 +496,7 @@ impl Client {
         self.url(&format!("{}/blobs/{digest}", self.repository))
     }
 
-    fn stalled(&self, patience: Duration) -> Error {
+    pub(in crate::image) fn stalled(&self, patience: Duration) -> Error {
         Error::Stalled { registry: self.registry.clone(), seconds: patience.as_secs() }
     }
 
