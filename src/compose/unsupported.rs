@@ -15,7 +15,7 @@ fn is_unsupported(node: &Node, path: &[&str]) -> bool {
             ["blkio_config" | "cgroup_parent" | "cpu_count" | "cpu_percent" | "cpu_rt_period" | "cpu_rt_runtime"]
             | ["credential_spec" | "external_links" | "gpus" | "isolation" | "models" | "pre_start" | "provider"]
             | ["runtime" | "storage_opt" | "use_api_socket" | "userns_mode"]
-            | ["deploy", "endpoint_mode" | "rollback_config" | "update_config"]
+            | ["deploy", "endpoint_mode" | "rollback_config"]
             | ["deploy", "resources", "reservations", "devices" | "generic_resources"]
             | ["networks", _, "driver_opts"]
             | ["build", "entitlements" | "isolation" | "privileged" | "provenance" | "sbom"]

@@ -70,6 +70,20 @@ pub enum Error {
         /// The last lines of its log.
         said: Box<[String]>,
     },
+    /// New containers of a service do not work, and its update ended there.
+    #[error("service `{service}` was not updated: its new container {number} does not work: {found}{}{}", if *rolled_back { "; those from before run again" } else { "" }, quoted(said))]
+    Update {
+        /// The service.
+        service: String,
+        /// The replica.
+        number: u32,
+        /// What happened to it.
+        found: String,
+        /// The containers from before the update run again.
+        rolled_back: bool,
+        /// The last lines of its log.
+        said: Box<[String]>,
+    },
     /// A service that `--wait` waited for in vain.
     #[error("service `{service}` is not up: container {container} {found}{}", quoted(said))]
     NotUp {
@@ -248,6 +262,9 @@ impl Explain for Error {
             Self::Dependency { container, .. } | Self::NotUp { container, .. } => {
                 Some(format!("`wharf logs {container}` shows what it said"))
             }
+            Self::Update { rolled_back: false, service, .. } => Some(format!(
+                "containers that were not replaced yet go on; `up` tries again, and `update_config.failure_action: rollback` brings back all of `{service}`"
+            )),
             Self::Several { errors } => errors.iter().find_map(Explain::hint),
             Self::ImageMissing { image, .. } => {
                 Some(format!("`wharf pull`, `wharf image pull {image}` or `wharf build` gets it"))

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::rolling::Failures;
 use super::service::Replica;
 use super::{Cancelled, Engine, Error, Result};
 use crate::base::id::ContainerId;
@@ -21,7 +22,7 @@ use crate::supervise::{self, StartOptions};
 const STARTS_AT_ONCE: usize = 4;
 /// How long a wait may sleep before it looks whether the user pressed Ctrl-C. The condition itself wakes it at
 /// once.
-const CANCEL_CHECK: Duration = Duration::from_millis(200);
+pub(super) const CANCEL_CHECK: Duration = Duration::from_millis(200);
 
 /// Told before a container is started, so that its output can be followed from the first line.
 pub type OnStart<'a> = &'a (dyn Fn(&ContainerSpec) + Sync);
@@ -46,7 +47,14 @@ impl Engine {
         for warning in &plan.warnings {
             execution.progress.warning("", warning);
         }
-        let runner = Runner { engine: self, execution, made: Mutex::default(), replaced: self.replaced_specs(plan) };
+        let runner = Runner {
+            engine: self,
+            execution,
+            plan,
+            made: Mutex::default(),
+            replaced: self.replaced_specs(plan),
+            update: Mutex::default(),
+        };
         let outcome = schedule::run(plan, &runner, execution.cancelled);
         if execution.cancelled.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
@@ -64,12 +72,15 @@ impl Engine {
     }
 }
 
-struct Runner<'a> {
-    engine: &'a Engine,
-    execution: &'a Execution<'a>,
+pub(super) struct Runner<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) execution: &'a Execution<'a>,
+    pub(super) plan: &'a Plan,
     /// Containers made by this plan, by service and number.
-    made: Mutex<BTreeMap<(String, u32), ContainerId>>,
+    pub(super) made: Mutex<BTreeMap<(String, u32), ContainerId>>,
     replaced: BTreeMap<ContainerId, ContainerSpec>,
+    /// What did not go well in updates so far.
+    pub(super) update: Mutex<Failures>,
 }
 
 impl schedule::Runner for Runner<'_> {
@@ -102,7 +113,8 @@ impl schedule::Runner for Runner<'_> {
 
     fn limit(&self, step: &Step) -> Option<usize> {
         // What is waited for may need another step first.
-        self.engine.parallel.filter(|_| !matches!(step.action, Action::Wait { .. }))
+        let waits = matches!(step.action, Action::Wait { .. } | Action::Settle { .. } | Action::Delay { .. });
+        self.engine.parallel.filter(|_| !waits)
     }
 
     fn bound(&self, step: &Step) -> Option<usize> {
@@ -111,7 +123,7 @@ impl schedule::Runner for Runner<'_> {
 }
 
 /// How an action ended.
-enum Reached {
+pub(super) enum Reached {
     Done,
     Warned(String),
 }
@@ -135,6 +147,8 @@ fn words(action: &Action) -> (&'static str, &'static str) {
         Action::UnpauseContainer { .. } => ("Unpausing", "Unpaused"),
         Action::StopContainer { .. } => ("Stopping", "Stopped"),
         Action::KillContainer { .. } => ("Killing", "Killed"),
+        Action::Settle { .. } => ("Waiting", "Updated"),
+        Action::Delay { .. } => ("Waiting", "Waited"),
         Action::Wait { condition: Condition::CompletedSuccessfully, .. } => ("Waiting", "Exited"),
         Action::Wait { condition: Condition::Healthy, .. } => ("Waiting", "Healthy"),
         Action::Wait { condition: Condition::Started, .. } => ("Waiting", "Started"),
@@ -185,7 +199,11 @@ impl Runner<'_> {
                 self.create(service, *number, name, replaces.as_ref(), config_hash)?;
             }
             Action::RenameContainer { container, name } => engine.rename(&self.resolve(container)?, name)?,
-            Action::StartContainer { container, .. } => self.start(&self.resolve(container)?)?,
+            Action::StartContainer { container, .. } => return self.start_or_note(container),
+            Action::Settle { service, numbers, monitor, on_failure, failures_max } => {
+                return self.settle(service, numbers, *monitor, *on_failure, *failures_max);
+            }
+            Action::Delay { delay, .. } => self.sleep(*delay)?,
             Action::UnpauseContainer { id, .. } => engine.unpause(id)?,
             Action::StopContainer { id, timeout, .. } => self.stop(id, *timeout)?,
             Action::KillContainer { id, signal, .. } => engine.kill(id, signal)?,
@@ -202,18 +220,18 @@ impl Runner<'_> {
         Ok(Reached::Done)
     }
 
-    fn project(&self) -> Result<&Project> {
+    pub(super) fn project(&self) -> Result<&Project> {
         self.execution
             .project
             .ok_or_else(|| Error::Unsupported { what: "creating things without a compose file".into() })
     }
 
-    fn service(&self, name: &str) -> Result<&Service> {
+    pub(super) fn service(&self, name: &str) -> Result<&Service> {
         let missing = || Error::NoContainer { service: name.to_owned() };
         self.project()?.services.get(name).ok_or_else(missing)
     }
 
-    fn resolve(&self, target: &Target) -> Result<ContainerId> {
+    pub(super) fn resolve(&self, target: &Target) -> Result<ContainerId> {
         match target {
             Target::Existing(id) => Ok(id.clone()),
             Target::New { service, number } => {
@@ -252,7 +270,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    fn start(&self, id: &ContainerId) -> Result<()> {
+    pub(super) fn start(&self, id: &ContainerId) -> Result<()> {
         let spec = self.engine.store.containers().spec(id)?;
         if let Some(on_start) = self.execution.on_start {
             on_start(&spec);
@@ -311,7 +329,7 @@ impl Runner<'_> {
         Ok(Reached::Done)
     }
 
-    fn wait_for(&self, id: &ContainerId, condition: Condition) -> Result<()> {
+    pub(super) fn wait_for(&self, id: &ContainerId, condition: Condition) -> Result<()> {
         let wanted = match condition {
             Condition::Started => supervise::Condition::Running,
             Condition::Healthy => supervise::Condition::Healthy,
@@ -333,7 +351,7 @@ impl Runner<'_> {
 }
 
 /// Why a wait ended badly, without the container's id.
-fn what_happened(error: &Error) -> String {
+pub(super) fn what_happened(error: &Error) -> String {
     match error {
         Error::Supervise(supervise::Error::NoHealthcheck { .. }) => super::error::NO_HEALTH_CHECK.into(),
         Error::Supervise(error @ (supervise::Error::Exited { .. } | supervise::Error::Unhealthy { .. })) => {

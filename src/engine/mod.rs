@@ -31,6 +31,7 @@ pub mod processes;
 mod readiness;
 pub mod remove;
 pub mod request;
+mod rolling;
 pub mod service;
 pub mod signal;
 pub mod start;

@@ -338,7 +338,7 @@ fn act(action: &Action, plan: &Plan, project: &Project, observed: &mut Observed)
             assert_ne!(container.status, Status::Running, "{name} is removed while it runs:\n{plan}");
             observed.containers.retain(|container| container.id != *id);
         }
-        Action::Wait { .. } => {}
+        Action::Wait { .. } | Action::Settle { .. } | Action::Delay { .. } => {}
         other => panic!("`up` never does this: {other}"),
     }
 }

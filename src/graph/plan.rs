@@ -133,11 +133,42 @@ pub enum Action {
         /// Who waits.
         wanted_by: Vec<String>,
     },
+    /// Wait until new containers of a service work: healthy where they have a health check, and running on.
+    Settle {
+        /// The service.
+        service: String,
+        /// The replicas.
+        numbers: Vec<u32>,
+        /// How long they must run on; `None` is a moment.
+        monitor: Option<Duration>,
+        /// What to do about one that does not.
+        on_failure: OnFailure,
+        /// So many may fail in the whole update before something is done.
+        failures_max: usize,
+    },
+    /// Wait before the next containers of a service are replaced.
+    Delay {
+        /// The service.
+        service: String,
+        /// How long.
+        delay: Duration,
+    },
     /// Remove an image.
     RemoveImage {
         /// As the file names it.
         reference: String,
     },
+}
+
+/// What becomes of an update whose new containers do not work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It ends there: containers that were not replaced yet stay.
+    Pause,
+    /// It goes on.
+    Continue,
+    /// The containers from before it come back.
+    RollBack,
 }
 
 /// A container that exists already or that an earlier step makes.
@@ -194,7 +225,9 @@ impl Action {
             | Self::StopContainer { name, .. }
             | Self::KillContainer { name, .. }
             | Self::RemoveContainer { name, .. } => format!("Container {name}"),
-            Self::Wait { service, .. } => format!("Service {service}"),
+            Self::Wait { service, .. } | Self::Settle { service, .. } | Self::Delay { service, .. } => {
+                format!("Service {service}")
+            }
             Self::RemoveImage { reference } => format!("Image {reference}"),
         }
     }
@@ -216,6 +249,11 @@ impl fmt::Display for Action {
             Self::RemoveContainer { name, volumes: false, .. } => write!(f, "remove container {name}"),
             Self::RemoveContainer { name, volumes: true, .. } => write!(f, "remove container {name} and its volumes"),
             Self::Wait { service, condition, .. } => write!(f, "wait for {service}: {}", condition_words(*condition)),
+            Self::Settle { service, numbers, .. } => {
+                let numbers: Vec<_> = numbers.iter().map(u32::to_string).collect();
+                write!(f, "wait until {service} {} runs well", numbers.join(", "))
+            }
+            Self::Delay { service, delay } => write!(f, "wait {delay:?} before more of {service} is replaced"),
             Self::RemoveImage { reference } => write!(f, "remove image {reference}"),
         }
     }

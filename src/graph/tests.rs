@@ -7,7 +7,7 @@ use super::observed::{HostPort, Observed, ObservedContainer, ObservedNetwork};
 use super::{Plan, hash, teardown};
 use crate::base::id::{ContainerId, Digest, NetworkId};
 use crate::model::container::{HealthStatus, Status};
-use crate::model::project::{Condition, Dependency, Network, Port, Project, Service};
+use crate::model::project::{Condition, Dependency, Deploy, Network, Port, Project, Service};
 
 /// A project from lines like `web: api, db healthy, seed completed` or `web x2: api restart`.
 fn project(text: &str) -> Project {
@@ -228,6 +228,65 @@ fn an_interrupted_replacement_is_finished() {
         &up(&project, &only_new, &Wish::default()),
         "1. rename container to p-web-1: an interrupted `up` left another name
          2. start container p-web-1 (after 1): it was never started",
+    );
+}
+
+/// Plans the replacement of three replicas.
+fn update(config: serde_json::Value) -> Plan {
+    let before = project("web x3");
+    let observed = running(&before);
+    let mut after = before.clone();
+    let web = after.services.get_mut("web").expect("it is there");
+    web.canonical = serde_json::json!({ "image": "web:2" });
+    web.deploy = Some(Deploy { update_config: Some(config), ..Deploy::default() });
+    up(&after, &observed, &Wish::default())
+}
+
+#[test]
+fn replicas_are_replaced_some_at_a_time() {
+    check(
+        &update(serde_json::json!({ "parallelism": 2, "delay": "5s" })),
+        "1. create container ID_p-web-1: its configuration changed
+         2. create container ID_p-web-2: its configuration changed
+         3. create container ID_p-web-3: its configuration changed
+         4. stop container p-web-1 (after 1): its configuration changed
+         5. start container p-web-1 (after 1, 4): its configuration changed
+         6. stop container p-web-2 (after 2): its configuration changed
+         7. start container p-web-2 (after 2, 6): its configuration changed
+         8. wait until web 1, 2 runs well (after 5, 7): the next containers come after that
+         9. remove container p-web-1 (after 8): its configuration changed
+         10. rename container to p-web-1 (after 9): the old one is gone
+         11. remove container p-web-2 (after 8): its configuration changed
+         12. rename container to p-web-2 (after 11): the old one is gone
+         13. wait 5s before more of web is replaced (after 8, 10, 12): update_config.delay
+         14. stop container p-web-3 (after 3, 13): its configuration changed
+         15. start container p-web-3 (after 3, 13, 14): its configuration changed
+         16. wait until web 3 runs well (after 15): the update ends with that
+         17. remove container p-web-3 (after 16): its configuration changed
+         18. rename container to p-web-3 (after 17): the old one is gone",
+    );
+}
+
+#[test]
+fn old_ones_stay_until_new_ones_work_and_until_nothing_can_be_rolled_back() {
+    check(
+        &update(serde_json::json!({ "parallelism": 0, "order": "start-first", "failure_action": "rollback" })),
+        "1. create container ID_p-web-1: its configuration changed
+         2. create container ID_p-web-2: its configuration changed
+         3. create container ID_p-web-3: its configuration changed
+         4. start container p-web-1 (after 1): its configuration changed
+         5. start container p-web-2 (after 2): its configuration changed
+         6. start container p-web-3 (after 3): its configuration changed
+         7. wait until web 1, 2, 3 runs well (after 4, 5, 6): the update ends with that
+         8. stop container p-web-1 (after 7): its configuration changed
+         9. stop container p-web-2 (after 7): its configuration changed
+         10. stop container p-web-3 (after 7): its configuration changed
+         11. remove container p-web-1 (after 7, 8, 9, 10): its configuration changed
+         12. rename container to p-web-1 (after 11): the old one is gone
+         13. remove container p-web-2 (after 7, 8, 9, 10): its configuration changed
+         14. rename container to p-web-2 (after 13): the old one is gone
+         15. remove container p-web-3 (after 7, 8, 9, 10): its configuration changed
+         16. rename container to p-web-3 (after 15): the old one is gone",
     );
 }
 

@@ -15,6 +15,7 @@ mod flask_redis;
 mod mistakes;
 mod project;
 mod registry;
+mod rolling;
 mod run;
 mod stress;
 mod terminal;

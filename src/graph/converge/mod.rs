@@ -4,7 +4,8 @@
 //! 2. [`fate`]: each container gets a [`Fate`], services in dependency order, so that what must follow is known.
 //! 3. [`steps`]: steps are written down. A replacement is made under a name of its own before the old container is
 //!    stopped, so that a crash at any point leaves either of them complete, and the next `up` goes on.
-//! 4. What a service waits for becomes an edge (`service_started`) or a wait step (the other conditions).
+//! 4. [`rolling`]: replicas that are replaced some at a time (`deploy.update_config`).
+//! 5. What a service waits for becomes an edge (`service_started`) or a wait step (the other conditions).
 //!
 //! Services that were not named are *bystanders*: they get no container more or less, but what breaks by what is
 //! done to the others (a namespace or a network that goes away, `restart: true`) is made right.
@@ -14,6 +15,7 @@
 
 mod fate;
 mod resources;
+mod rolling;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};

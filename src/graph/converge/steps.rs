@@ -25,6 +25,18 @@ pub(super) struct Start<'p> {
     existing: Option<&'p ObservedContainer>,
 }
 
+/// A container that is replaced when it is its turn; its successor is made in the first pass.
+pub(super) struct Roll<'p> {
+    pub(super) old: &'p ObservedContainer,
+    pub(super) number: u32,
+    /// The final name.
+    pub(super) name: String,
+    pub(super) why: String,
+    pub(super) created: StepId,
+    /// The stops of those that follow it.
+    pub(super) followers: Vec<StepId>,
+}
+
 /// A container that gets its name once nobody else has it.
 struct Rename<'p> {
     service: &'p str,
@@ -41,6 +53,7 @@ struct Rename<'p> {
 pub(super) struct Later<'p> {
     starts: BTreeMap<&'p str, Vec<Start<'p>>>,
     renames: Vec<Rename<'p>>,
+    rolls: BTreeMap<&'p str, Vec<Roll<'p>>>,
 }
 
 impl<'p> Planner<'p> {
@@ -66,9 +79,9 @@ impl<'p> Planner<'p> {
             }
         }
         for name in self.graph.order() {
-            if let Some(starts) = later.starts.remove(name) {
-                self.start(name, starts);
-            }
+            let starts = later.starts.remove(name).unwrap_or_default();
+            let rolls = later.rolls.remove(name).unwrap_or_default();
+            self.start(name, starts, rolls);
         }
     }
 
@@ -190,6 +203,18 @@ impl<'p> Planner<'p> {
                     let create = self.create(service, number, temporary, Some(old.id.clone()));
                     let after = before_creation.iter().copied().chain(gone).collect();
                     let created = self.plan.push(create, after, why.clone());
+                    if self.is_rolled(service, &replica.fate) {
+                        let (old, name, why, followers) = (*old, final_name, why.clone(), followers.collect());
+                        later.rolls.entry(&service.name).or_default().push(Roll {
+                            old,
+                            number,
+                            name,
+                            why,
+                            created,
+                            followers,
+                        });
+                        continue;
+                    }
                     let mut before_removal = vec![created];
                     if is_up(old) {
                         let after = followers.chain([created]).collect();
@@ -249,8 +274,8 @@ impl<'p> Planner<'p> {
     }
 
     /// The second pass for one service.
-    fn start(&mut self, name: &'p str, starts: Vec<Start<'p>>) {
-        if self.wish.no_start || starts.is_empty() {
+    fn start(&mut self, name: &'p str, starts: Vec<Start<'p>>, rolls: Vec<Roll<'p>>) {
+        if self.wish.no_start || (starts.is_empty() && rolls.is_empty()) {
             return;
         }
         let mut gates = self.gates(name);
@@ -270,6 +295,7 @@ impl<'p> Planner<'p> {
             let step = self.plan.push(action, after, start.why);
             self.started.entry(name).or_default().push(step);
         }
+        self.roll(name, rolls, &gates);
     }
 
     /// The stops of containers that have a port of the host which `service` is to have.
