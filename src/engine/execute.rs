@@ -304,8 +304,14 @@ impl Runner<'_> {
     fn wait(&self, service: &str, condition: Condition, required: bool, wanted_by: &[String]) -> Result<Reached> {
         let project = self.project()?;
         let observed = self.engine.observe(&project.name, None)?;
-        let ids: Vec<_> =
-            observed.of_service(service).map(|container| (container.id.clone(), container.name.clone())).collect();
+        // One that is about to go, now that its successor runs, is not waited for.
+        let is_replaced =
+            |id: &ContainerId| observed.containers.iter().any(|other| other.replaces.as_ref() == Some(id));
+        let ids: Vec<_> = observed
+            .of_service(service)
+            .filter(|container| !is_replaced(&container.id))
+            .map(|container| (container.id.clone(), container.name.clone()))
+            .collect();
         for (id, name) in ids {
             let Err(error) = self.wait_for(&id, condition) else { continue };
             if matches!(error, Error::Interrupted) {
