@@ -59,6 +59,7 @@ use platform::Platform;
 pub use error::{Error, Mark, RunFailure};
 pub use export::write_folder;
 pub use finish::write_root;
+pub use ignore::Patterns as IgnorePatterns;
 pub use lint::{Rule, Warning};
 pub use remote::{RemoteContext, fetch_context, is_remote, read_context};
 pub use request::{BuildNetwork, BuildRequest, DockerfileSource, SecretSource, SshSource};

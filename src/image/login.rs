@@ -102,6 +102,14 @@ fn entry(config: &mut Map<String, Value>, server: &str, value: Value) {
     }
 }
 
+/// The helper that keeps the login of `server` according to the content of Docker's config file.
+///
+/// Errors: `Document` when that is not JSON of the right shape.
+pub fn helper_of(config: &[u8], server: &str) -> Result<Option<String>> {
+    let config = serde_json::from_slice(config).map_err(|source| Error::Document { what: "config".into(), source })?;
+    Ok(helper_for(&config, &normal(server)))
+}
+
 fn helper_for(config: &Map<String, Value>, server: &str) -> Option<String> {
     let own = config.get("credHelpers").and_then(|helpers| helpers.get(server)).and_then(Value::as_str);
     let helper = own.or_else(|| config.get("credsStore").and_then(Value::as_str))?;

@@ -62,6 +62,16 @@ pub(super) fn parse(content: &[u8]) -> Result<Document> {
     Ok(Document::Manifest(Box::new(manifest)))
 }
 
+/// The digests that a manifest or an index refers to: config and layers, or manifests.
+///
+/// Errors: as for everything that a registry sends, see [`Error::Unsupported`] and [`Error::Document`].
+pub fn refers_to(content: &[u8]) -> Result<Vec<Digest>> {
+    match parse(content)? {
+        Document::Manifest(found) => std::iter::once(found.config()).chain(found.layers()).map(digest_of).collect(),
+        Document::Index(index) => index.manifests().iter().map(digest_of).collect(),
+    }
+}
+
 pub(super) fn parse_index(content: &[u8]) -> Result<ImageIndex> {
     serde_json::from_slice(content).map_err(document("index"))
 }

@@ -47,6 +47,7 @@ pub use check::{Checked, Damage, Part, Repair, check, repair};
 pub use error::{Error, Result};
 pub use http::{Downloaded, download};
 pub use layer::layer_of_folder;
+pub use manifest::refers_to;
 pub use platform::Platform;
 pub use pull::{PullOptions, PullPolicy, pull};
 pub use push::{Pushed, push};

@@ -62,7 +62,15 @@ impl Reference {
         if self.registry != "docker.io" {
             return format!("{}/{}", self.registry, self.repository);
         }
-        self.repository.strip_prefix("library/").unwrap_or(&self.repository).to_owned()
+        let short = self.repository.strip_prefix("library/").filter(|rest| !rest.contains('/'));
+        let name = short.unwrap_or(&self.repository);
+        // What would read like a host (`docker.io/r.io/x`) needs one before it.
+        if Self::is_without_host(name) { name.to_owned() } else { format!("docker.io/{}", self.repository) }
+    }
+
+    fn is_without_host(name: &str) -> bool {
+        let first = name.split_once('/').map_or("", |(first, _)| first);
+        !first.contains(['.', ':']) && first != "localhost" && first.bytes().all(|byte| !byte.is_ascii_uppercase())
     }
 
     /// What to ask the registry for: the digest, else the tag.
@@ -230,9 +238,13 @@ mod tests {
 
     #[test]
     fn familiar_names_drop_the_defaults() {
-        for (text, familiar) in
-            [("docker.io/library/redis", "redis:latest"), ("quay.io/a/b:c", "quay.io/a/b:c"), ("a/b", "a/b:latest")]
-        {
+        for (text, familiar) in [
+            ("docker.io/library/redis", "redis:latest"),
+            ("docker.io/r.io/x", "docker.io/r.io/x:latest"),
+            ("docker.io/library/a/b", "library/a/b:latest"),
+            ("quay.io/a/b:c", "quay.io/a/b:c"),
+            ("a/b", "a/b:latest"),
+        ] {
             assert_eq!(text.parse::<Reference>().map(|r| r.familiar()), Ok(familiar.to_owned()));
         }
     }

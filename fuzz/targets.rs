@@ -1,0 +1,89 @@
+//! One function a parser of foreign bytes: it may refuse what it is given, and nothing else; what it accepts has to
+//! keep the promises that are asserted here.
+
+#![allow(dead_code, reason = "each fuzz target uses one of them")]
+
+use std::path::PathBuf;
+
+use wharf::build::{BuildRequest, DockerfileSource, IgnorePatterns};
+use wharf::image::{Limits, login, refers_to, unpack};
+use wharf::model::reference::Reference;
+
+/// Everything that is done with a Dockerfile before the first byte is fetched: parsing, expansion, checks.
+pub fn dockerfile(bytes: &[u8]) {
+    let mut request = BuildRequest::new("/nowhere");
+    request.ignore_file = false;
+    request.dockerfile = DockerfileSource::Inline(String::from_utf8_lossy(bytes).into_owned());
+    if let Err(error) = wharf::build::check(&request) {
+        // The words, the excerpt and the caret are made of the same foreign bytes.
+        let _words = (error.to_string(), wharf::base::error::Explain::excerpts(&error));
+    }
+}
+
+/// An ignore file, and paths judged by it: both ways of asking agree.
+pub fn ignore_file(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let Ok(patterns) = IgnorePatterns::new(text.lines()) else { return };
+    for path in ["a", "a/b", "node_modules/x/y.js", ".git", "ä/ö", "a b/[c]", "x.go", "deep/er/and/deep/er.md"] {
+        assert!(patterns.hides(path) || !patterns.hides_all() || patterns.shows_some(), "{path} by {text}");
+    }
+}
+
+/// A reference: what is printed means the same again.
+pub fn reference(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(reference) = text.parse::<Reference>() else { return };
+    for printed in [reference.to_string(), reference.familiar(), reference.canonical()] {
+        assert_eq!(printed.parse::<Reference>().ok().as_ref(), Some(&reference), "{text} printed as {printed}");
+    }
+    assert!(!reference.repository.split('/').any(|part| part.is_empty() || part == ".."), "{text}");
+}
+
+/// A manifest or an index: what it refers to are digests, and not more than can be stacked.
+pub fn manifest(bytes: &[u8]) {
+    if let Ok(digests) = refers_to(bytes) {
+        assert!(digests.iter().all(|digest| digest.hex().len() == 64));
+    }
+}
+
+/// A layer, also a compressed one's content: nothing is made outside of its folder, and no more than the limits.
+pub fn layer(bytes: &[u8]) {
+    let folder = Scratch::new();
+    let root = folder.0.join("outer/root");
+    std::fs::create_dir_all(&root).expect("a folder for temporary files");
+    let limits = Limits { entries: 1000, bytes: 1 << 20, depth: 32 };
+    let size_bytes = unpack(bytes, &root, &limits).unwrap_or(0);
+    assert!(size_bytes <= limits.bytes, "{size_bytes}");
+    for (outside, entries) in [(folder.0.join("outer"), 1), (folder.0.clone(), 1)] {
+        assert_eq!(std::fs::read_dir(&outside).expect("it is still there").count(), entries, "{}", outside.display());
+    }
+}
+
+/// The file with the user's logins.
+pub fn credentials(bytes: &[u8]) {
+    if let Ok(Some(helper)) = login::helper_of(bytes, "registry.test") {
+        assert!(!helper.contains('/') && !helper.is_empty(), "{helper}");
+        // Programs are not run here.
+        return;
+    }
+    if !String::from_utf8_lossy(bytes).contains("cred") {
+        let _login = docker_credential::get_credential_from_reader(bytes, "registry.test");
+    }
+}
+
+/// A folder that goes when it is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("wharf-fuzz-{}", wharf::base::id::random_hex(8)));
+        std::fs::create_dir_all(&path).expect("a folder for temporary files");
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
