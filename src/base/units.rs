@@ -56,6 +56,28 @@ pub fn format_bytes(bytes: u64) -> String {
     format!("{}{}", significant(value), UNITS[unit])
 }
 
+/// Writes a size in units of 1024 with four significant digits (`23.44GiB`), as `stats` and `info` show memory.
+///
+/// Source: docker/go-units `BytesSize`.
+pub fn format_bytes_binary(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit < UNITS.len() - 1 {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let decimals = match value {
+        1000.0.. => 0,
+        100.0.. => 1,
+        10.0.. => 2,
+        _ => 3,
+    };
+    let text = format!("{value:.decimals$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text}{}", UNITS[unit])
+}
+
 fn significant(value: f64) -> String {
     let decimals = if value >= 100.0 {
         0

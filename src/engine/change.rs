@@ -6,6 +6,7 @@
 use super::{Engine, Error, Result};
 use crate::base::id::{ContainerId, NetworkId};
 use crate::model::container::{ContainerSpec, NetworkMode, Resources, RestartPolicy};
+use crate::model::journal::Entry;
 use crate::model::network::Attachment;
 use crate::supervise;
 
@@ -100,6 +101,9 @@ impl Engine {
             // The first error is the one to tell.
             drop(containers.set_spec(&old));
             return Err(error.into());
+        }
+        if new.network == old.network {
+            self.store.journal().note(&Entry::of_container(&new, "update"));
         }
         Ok(())
     }

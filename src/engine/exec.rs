@@ -4,8 +4,9 @@ use std::os::fd::OwnedFd;
 
 use super::{Engine, Error, Result};
 use crate::base::fs::Context;
-use crate::base::id::ContainerId;
+use crate::base::id::{ContainerId, Digest};
 use crate::model::container::{Process, Status};
+use crate::model::journal::Entry;
 use crate::model::project::{Hook, OptionalMap};
 use crate::runtime::{self, Cgroup, ExecTarget, Running, Stdio};
 
@@ -52,7 +53,19 @@ impl Engine {
             terminal: exec.terminal,
             stdin_open: true,
         };
-        Ok(runtime::exec(&ExecTarget { identity, spec: &spec, cgroup: &cgroup }, &process, exec.privileged, stdio)?)
+        let target = ExecTarget { identity, spec: &spec, cgroup: &cgroup };
+        let running = runtime::exec(&target, &process, exec.privileged, stdio)?;
+        let action = format!("exec_start: {}", exec.args.join(" "));
+        self.store.journal().note(&Entry::of_container(&spec, action).with("execID", exec_id(&running)));
+        Ok(running)
+    }
+
+    /// Tells `events` how a process of [`Self::exec`] ended.
+    pub fn exec_ended(&self, id: &ContainerId, running: &Running, code: i32) {
+        if let Ok(spec) = self.store.containers().spec(id) {
+            let entry = Entry::of_container(&spec, "exec_die").with("execID", exec_id(running));
+            self.store.journal().note(&entry.with("exitCode", code.to_string()));
+        }
     }
 
     /// Runs the hooks of a service in one of its containers, in order. One that fails is an error.
@@ -72,6 +85,7 @@ impl Engine {
                 running => running?,
             };
             let status = running.wait()?;
+            self.exec_ended(id, &running, status.code);
             if status.code != 0 {
                 let container = self.store.containers().spec(id)?.name;
                 return Err(Error::Hook { hook, container, code: status.code });
@@ -79,6 +93,12 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// What `events` calls a process: nobody else on this host ever is the same.
+fn exec_id(running: &Running) -> String {
+    let identity = running.identity;
+    Digest::of(format!("{} {}", identity.pid, identity.start_ticks).as_bytes()).hex().to_owned()
 }
 
 /// /dev/null three times.

@@ -17,6 +17,7 @@ mod check;
 pub mod commit;
 pub mod create;
 pub mod diff;
+pub mod disk_usage;
 pub mod down;
 mod error;
 pub mod exec;
@@ -35,6 +36,7 @@ mod rolling;
 pub mod service;
 pub mod signal;
 pub mod start;
+pub mod stats;
 pub mod up;
 pub mod volume;
 

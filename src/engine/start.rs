@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Engine, Result};
 use crate::base::id::ContainerId;
 use crate::model::container::ContainerState;
+use crate::model::journal::Entry;
 use crate::supervise::{self, Condition, StartOptions, Started};
 
 /// The longest that a kill waits for its effect, as in Docker.
@@ -34,6 +35,14 @@ impl Engine {
     pub fn stop_with(&self, id: &ContainerId, timeout: Option<Duration>, signal: Option<&str>) -> Result<i32> {
         let signal = signal.map(super::signal::parse).transpose()?;
         Ok(supervise::stop_with(&self.store, id, timeout, signal)?)
+    }
+
+    /// Stops a container as [`Self::stop_with`] does, and starts it.
+    pub fn restart(&self, id: &ContainerId, timeout: Option<Duration>, signal: Option<&str>) -> Result<()> {
+        self.stop_with(id, timeout, signal)?;
+        self.start(id, StartOptions::default())?;
+        self.store.journal().note(&Entry::of_container(&self.store.containers().spec(id)?, "restart"));
+        Ok(())
     }
 
     /// Sends a signal by name or number. After SIGKILL, the end is waited for, so that the next command sees it.

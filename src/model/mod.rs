@@ -5,6 +5,7 @@
 pub mod container;
 pub mod event;
 pub mod image;
+pub mod journal;
 pub mod network;
 pub mod project;
 pub mod reference;

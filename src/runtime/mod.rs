@@ -38,7 +38,7 @@ mod running;
 pub mod seccomp;
 pub mod user;
 
-pub use cgroup::Cgroup;
+pub use cgroup::{Cgroup, Stats};
 pub use defaults::sysctls;
 pub use error::Error;
 pub use exec::{ExecTarget, exec};

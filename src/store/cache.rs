@@ -112,6 +112,11 @@ impl<'a> Cache<'a> {
         Ok(fs::write_atomic(&self.stat_path(context), content, Durability::Volatile)?)
     }
 
+    /// The folder of all cache mounts.
+    pub fn mounts_folder(&self) -> PathBuf {
+        self.store.root("cache/mounts")
+    }
+
     /// Takes the cache mount `id` (any text) for use, and makes its folder when there is none.
     pub fn mount(&self, id: &str, sharing: Sharing) -> Result<CacheMount> {
         let base = self.store.root("cache/mounts").join(Digest::of(id.as_bytes()).hex());

@@ -11,6 +11,7 @@ use super::{Error, Kind, Result, Store, names};
 use crate::base::fs::{self, Context, Durability};
 use crate::base::id::ContainerId;
 use crate::model::container::{ContainerSpec, ContainerState, MountSource, Status};
+use crate::model::journal::Entry;
 
 /// Exit code of a container whose end nobody saw: the host went down with it.
 const EXIT_CODE_UNKNOWN: i32 = 255;
@@ -52,8 +53,9 @@ impl<'a> Containers<'a> {
         let state = new_state(self.store.boot_id()?);
         super::write_record(&building.join("state.json"), &state, Durability::Volatile)?;
         let result = self.publish(spec, &building);
-        if result.is_err() {
-            drop(self.store.discard(&building));
+        match result {
+            Ok(()) => self.store.journal().note(&Entry::of_container(spec, "create")),
+            Err(_) => drop(self.store.discard(&building)),
         }
         result
     }
@@ -144,6 +146,7 @@ impl<'a> Containers<'a> {
         let old = std::mem::replace(&mut spec.name, name.to_owned());
         super::write_record(&self.folder(id).join("config.json"), &spec, Durability::Durable)?;
         names::release(&folder, &old, id.as_str())?;
+        self.store.journal().note(&Entry::of_container(&spec, "rename").with("oldName", format!("/{old}")));
         Ok(fs::sync_folder(&folder)?)
     }
 
@@ -152,18 +155,20 @@ impl<'a> Containers<'a> {
     /// The caller holds its lock and has made sure that nothing of it runs. One that is gone already is fine.
     pub fn remove(&self, id: &ContainerId) -> Result<()> {
         let folder = self.folder(id);
-        let name =
-            super::read_record::<ContainerSpec>(&folder.join("config.json")).ok().flatten().map(|spec| spec.name);
+        let spec = super::read_record::<ContainerSpec>(&folder.join("config.json")).ok().flatten();
         // Taking the lease may sweep names, which takes their lock.
         self.store.lease()?;
         let trashed = {
             let _names = self.store.lock_names()?;
             let trashed = self.store.move_to_trash(&folder)?;
-            if let Some(name) = name {
-                names::release(&self.store.names_folder("containers"), &name, id.as_str())?;
+            if let Some(spec) = &spec {
+                names::release(&self.store.names_folder("containers"), &spec.name, id.as_str())?;
             }
             trashed
         };
+        if let (Some(spec), Some(_)) = (spec, &trashed) {
+            self.store.journal().note(&Entry::of_container(&spec, "destroy"));
+        }
         fs::remove_dir_all(&self.run_folder(id))?;
         trashed.map_or(Ok(()), |path| super::gc::delete(&path))
     }

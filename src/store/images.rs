@@ -12,6 +12,7 @@ use super::{Error, Kind, Result, Store, names};
 use crate::base::fs::{self, Durability};
 use crate::base::id::Digest;
 use crate::model::image::Image;
+use crate::model::journal::{self, Entry};
 use crate::model::reference::Reference;
 
 /// Access to images.
@@ -118,7 +119,9 @@ impl<'a> Images<'a> {
         let _collector_waits = self.store.lock_publish()?;
         self.get(id)?;
         let name = Name { reference: reference.familiar(), image: id.clone() };
-        super::write_record(&self.name_path(reference), &name, Durability::Durable)
+        super::write_record(&self.name_path(reference), &name, Durability::Durable)?;
+        self.note("tag", id, &name.reference);
+        Ok(())
     }
 
     /// Forgets a name and returns the image that it meant; the image stays, perhaps without any name.
@@ -126,6 +129,9 @@ impl<'a> Images<'a> {
         let image = self.named(reference)?;
         fs::remove_file(&self.name_path(reference))?;
         fs::sync_folder(&self.store.root("refs"))?;
+        if let Some(id) = &image {
+            self.note("untag", id, &reference.familiar());
+        }
         Ok(image)
     }
 
@@ -156,7 +162,12 @@ impl<'a> Images<'a> {
             fs::remove_file(&self.name_path(&reference))?;
         }
         fs::remove_file(&self.path(id))?;
+        self.note("delete", id, id.as_str());
         Ok(fs::sync_folder(&self.store.root("images"))?)
+    }
+
+    fn note(&self, action: &str, id: &Digest, name: &str) {
+        self.store.journal().note(&Entry::new(journal::Kind::Image, action, id.as_str()).with("name", name));
     }
 
     fn by_digits(&self, digits: &str) -> Result<Digest> {

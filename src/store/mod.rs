@@ -46,6 +46,7 @@ mod endpoints;
 mod error;
 pub mod gc;
 mod images;
+mod journal;
 mod layer_archive;
 mod layers;
 mod lease;
@@ -72,6 +73,7 @@ pub use endpoints::Endpoints;
 pub use error::{Error, Kind, Result};
 pub use gc::{GcOptions, GcReport};
 pub use images::Images;
+pub use journal::{Journal, JournalReader};
 pub use layer_archive::write_archive;
 pub use layers::{LayerWriter, Layers};
 pub use lease::Lease;
@@ -179,6 +181,11 @@ impl Store {
     /// Volumes.
     pub fn volumes(&self) -> Volumes<'_> {
         Volumes::new(self)
+    }
+
+    /// What happened.
+    pub fn journal(&self) -> Journal<'_> {
+        Journal::new(self)
     }
 
     /// What builds remember.

@@ -6,6 +6,7 @@ use super::lock::Lock;
 use super::{Error, Kind, Result, Store, names};
 use crate::base::fs::{self, Durability};
 use crate::base::id::NetworkId;
+use crate::model::journal::{self, Entry};
 use crate::model::network::NetworkRecord;
 
 /// Access to networks.
@@ -29,6 +30,7 @@ impl<'a> Networks<'a> {
         let exists = |id: &str| id.parse().is_ok_and(|id| self.exists(&id));
         names::take(Kind::Network, &folder, &record.name, record.id.as_str(), exists)?;
         super::write_record(&self.path(&record.id), record, Durability::Durable)?;
+        self.note("create", record);
         Ok(fs::sync_folder(&folder)?)
     }
 
@@ -70,6 +72,7 @@ impl<'a> Networks<'a> {
             fs::remove_file(&self.path(id))?;
             if let Some(record) = record {
                 names::release(&folder, &record.name, id.as_str())?;
+                self.note("destroy", &record);
             }
             fs::sync_folder(&self.store.root("networks"))?;
         }
@@ -89,6 +92,11 @@ impl<'a> Networks<'a> {
     /// Whether there is none.
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.ids()?.is_empty())
+    }
+
+    fn note(&self, action: &str, record: &NetworkRecord) {
+        let entry = Entry::new(journal::Kind::Network, action, record.id.as_str());
+        self.store.journal().note(&entry.with("name", &record.name).with("type", "bridge"));
     }
 
     fn exists(&self, id: &NetworkId) -> bool {

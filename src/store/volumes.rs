@@ -6,6 +6,7 @@ use super::lock::Lock;
 use super::{Error, Kind, Result, Store, names};
 use crate::base::fs::{self, Durability};
 use crate::model::container::MountSource;
+use crate::model::journal::{self, Entry};
 use crate::model::volume::VolumeRecord;
 
 /// Access to volumes.
@@ -37,6 +38,7 @@ impl<'a> Volumes<'a> {
             }
             return Err(fs::Error { operation: "create", path: folder, source }.into());
         }
+        self.store.journal().note(&Entry::new(journal::Kind::Volume, "create", &record.name).with("driver", "local"));
         Ok(fs::sync_folder(&self.store.root("volumes"))?)
     }
 
@@ -60,6 +62,7 @@ impl<'a> Volumes<'a> {
     pub fn remove(&self, name: &str) -> Result<()> {
         self.get(name)?;
         self.store.discard(&self.folder(name))?;
+        self.store.journal().note(&Entry::new(journal::Kind::Volume, "destroy", name).with("driver", "local"));
         Ok(fs::sync_folder(&self.store.root("volumes"))?)
     }
 

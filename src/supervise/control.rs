@@ -10,7 +10,8 @@ use super::start::is_active;
 use super::wait::wait_exited;
 use super::{AttachStream, Error, Frame, Result, heal};
 use crate::base::id::ContainerId;
-use crate::model::container::{ContainerState, ProcessIdentity, Status};
+use crate::model::container::{ContainerSpec, ContainerState, ProcessIdentity, Status};
+use crate::model::journal::Entry;
 use crate::runtime::{self, Cgroup};
 use crate::store::{Store, Wish};
 
@@ -27,6 +28,7 @@ pub(super) fn stop(store: &Store, id: &ContainerId, timeout: Option<Duration>, s
         let timeout = timeout.unwrap_or(Duration::from_millis(spec.stop_timeout_ms));
         let signal = signal.unwrap_or(spec.stop_signal);
         let ended = can_react(identity, signal) && {
+            note_signal(store, &spec, signal);
             send(&pidfd, signal)?;
             if state.status == Status::Paused {
                 thaw(store, id)?;
@@ -34,10 +36,13 @@ pub(super) fn stop(store: &Store, id: &ContainerId, timeout: Option<Duration>, s
             ends_within(&pidfd, timeout)
         };
         if !ended {
+            note_signal(store, &spec, libc::SIGKILL);
             kill_hard(store, id, &pidfd)?;
         }
     }
-    wait_exited(store, id)
+    let code = wait_exited(store, id)?;
+    store.journal().note(&Entry::of_container(&spec, "stop"));
+    Ok(code)
 }
 
 /// See [`super::kill`].
@@ -50,6 +55,7 @@ pub(super) fn kill(store: &Store, id: &ContainerId, signal: i32) -> Result<()> {
     if signal == libc::SIGKILL || signal == spec.stop_signal {
         store.containers().set_wish(id, Wish::Stopped)?;
     }
+    note_signal(store, &spec, signal);
     send(&pidfd, signal)?;
     if signal == libc::SIGKILL && state.status == Status::Paused {
         // A frozen process of cgroup v1 does not die.
@@ -102,6 +108,11 @@ fn ask(store: &Store, id: &ContainerId, operation: &'static str, frame: &Frame) 
 /// A connection that is told how the container ends.
 pub(super) fn observe(store: &Store, id: &ContainerId) -> Result<AttachStream> {
     Ok(AttachStream::new(super::clients::connect(&store.containers().run_folder(id))?))
+}
+
+/// Tells `events` of a signal, before the end that it may bring.
+fn note_signal(store: &Store, spec: &ContainerSpec, signal: i32) {
+    store.journal().note(&Entry::of_container(spec, "kill").with("signal", signal.to_string()));
 }
 
 /// The process of a container that still has one.

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::{Error, Result, dns};
 use crate::base::id::NetworkId;
 use crate::model::container::{ContainerSpec, ContainerState, NetworkMode, PublishedPort, Status};
+use crate::model::journal::{Entry, Kind};
 use crate::model::network::{Endpoint, NetworkRecord};
 use crate::net::port::relay::Relay;
 use crate::net::{self, firewall, port};
@@ -68,9 +69,10 @@ impl Network {
             self.relay();
             Ok(())
         });
-        if result.is_err() {
+        match result {
+            Ok(()) => note(store, "connect", &self.endpoints),
             // The first error is the one to report; what cannot be undone now is cleared by `net::heal`.
-            drop(self.disconnect(store, spec));
+            Err(_) => drop(self.disconnect(store, spec)),
         }
         result
     }
@@ -104,6 +106,9 @@ impl Network {
             self.relay = None;
         }
         self.endpoints = endpoints;
+        let is_in = |list: &[Endpoint], one: &Endpoint| list.iter().any(|other| other.network == one.network);
+        note(store, "connect", self.endpoints.iter().filter(|new| !is_in(&before, new)));
+        note(store, "disconnect", before.iter().filter(|old| !is_in(&self.endpoints, old)));
         match &mut self.dns {
             Some(dns) => dns.set_networks(
                 self.endpoints.iter().map(|endpoint| &endpoint.network),
@@ -166,9 +171,19 @@ impl Network {
             true => Ok(()),
             false => net::endpoint::disconnect(&host, &spec.id, spec.network.networks()),
         };
+        note(store, "disconnect", &self.endpoints);
         self.endpoints.clear();
         self.namespace = None;
         unpublished.and(disconnected).map_err(Error::from)
+    }
+}
+
+/// Tells `events`.
+fn note<'a>(store: &Store, action: &str, endpoints: impl IntoIterator<Item = &'a Endpoint>) {
+    for endpoint in endpoints {
+        let entry = Entry::new(Kind::Network, action, endpoint.network.as_str()).with("type", "bridge");
+        let entry = entry.with("name", &endpoint.network_name).with("container", endpoint.container.as_str());
+        store.journal().note(&entry);
     }
 }
 

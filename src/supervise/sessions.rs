@@ -90,6 +90,7 @@ impl Supervisor {
             run.cgroup.thaw()?;
             self.state.status = Status::Running;
         }
+        self.note(if freeze { "pause" } else { "unpause" });
         self.save()
     }
 

@@ -24,6 +24,7 @@ use crate::base::fs::Context;
 use crate::base::id::ContainerId;
 use crate::log::{self, Stream};
 use crate::model::container::{ContainerSpec, ContainerState, Health, HealthStatus, NetworkMode, Status};
+use crate::model::journal::Entry;
 use crate::net::port::relay::Relay;
 use crate::store::{Lock, Store, Wish};
 
@@ -152,9 +153,15 @@ impl Supervisor {
             Ok(store.containers().set_state(&spec.id, state)?)
         })?;
         self.run = Some(run);
+        self.note("start");
         self.exec_at = self.exec_at.map(|_| Instant::now() + EXEC_AFTER);
         self.write_card();
         Ok(())
+    }
+
+    /// Tells `events`.
+    pub(super) fn note(&self, action: &str) {
+        self.store.journal().note(&Entry::of_container(&self.spec, action));
     }
 
     pub(super) fn save(&self) -> Result<()> {
@@ -315,8 +322,13 @@ impl Supervisor {
             return;
         }
         let Some(prober) = &mut run.prober else { return };
+        let before = health.status;
         if prober.work(&self.spec, run.process.identity, &run.cgroup, health) {
+            let now = health.status;
             self.save_if_possible();
+            if now != before {
+                self.note(&format!("health_status: {now}"));
+            }
         }
     }
 
@@ -365,6 +377,11 @@ impl Supervisor {
         self.state.exit_code = code;
         self.state.finished_at = Some(Timestamp::now());
         self.state.process = None;
+        if oom_killed {
+            self.note("oom");
+        }
+        let die = Entry::of_container(&self.spec, "die").with("exitCode", code.to_string());
+        self.store.journal().note(&die.with("execDuration", lasted.as_secs().to_string()));
         self.after_end(code, lasted);
     }
 

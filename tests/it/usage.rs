@@ -26,7 +26,11 @@ fn unknown_verbs_and_flags_are_named_with_the_nearest() {
 
 #[test]
 fn values_are_checked() {
-    check(&["version", "--format", "xml"], 1, "error: `xml` is no value for --format\nhint: it takes pretty, json\n");
+    check(
+        &["version", "--format", "xml"],
+        1,
+        "error: `xml` is no value for --format: it takes pretty, json or a template\n",
+    );
     check(&["version", "--format"], 1, "error: --format needs a value\n");
     check(&["logs", "--tail", "ten"], 1, "error: `ten` is no value for --tail: it takes a number or all\n");
     check(

@@ -88,7 +88,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let ending: Result<Ending, Failure> = session.run();
     drop(raw);
     match ending? {
-        Ending::Exited(code) => Ok(exit_code(code)),
+        Ending::Exited(code) => {
+            scope.engine.exec_ended(id, &running, code);
+            Ok(exit_code(code))
+        }
         Ending::Detached => Ok(0),
     }
 }

@@ -9,7 +9,9 @@ mod config;
 pub(super) mod cp;
 mod create;
 pub(super) mod diff;
+mod disk_usage;
 mod down;
+pub(super) mod events;
 pub(super) mod exec;
 pub(super) mod export;
 mod graph;
@@ -17,6 +19,7 @@ pub(super) mod history;
 pub(super) mod image;
 mod images;
 pub(super) mod import;
+pub(super) mod info;
 mod kill;
 pub(super) mod load;
 pub(super) mod login;
@@ -35,6 +38,7 @@ pub(super) mod run;
 pub(super) mod save;
 mod scale;
 mod start;
+pub(super) mod stats;
 mod stop;
 pub(super) mod system;
 pub(super) mod tag;
@@ -77,6 +81,8 @@ Look:
   ps          List containers
   logs        Show what containers have written
   top         Show processes
+  stats       Show what containers use of the host
+  events      Show what happens
   diff        Show what a container changed in its files
   export      Write a container's files as a tar
   port        Show where a port is published
@@ -99,7 +105,7 @@ Whatever the folder is:
   image       Build, list, pull, load, import, tag and remove images
   network     List, make and remove networks
   volume      List, make and remove volumes
-  system      Prune
+  system      Prune, check, disk usage, facts
 
 `wharf VERB --help` tells more about a verb.
 
@@ -158,6 +164,7 @@ verbs! {
     Create(create) "create" root: true;
     Diff(diff) "diff" root: true;
     Down(down) "down" root: true;
+    Events(events) "events" root: true;
     Exec(exec) "exec" root: true;
     Export(export) "export" root: true;
     Graph(graph) "graph" root: false;
@@ -180,6 +187,7 @@ verbs! {
     Run(run) "run" root: true;
     Scale(scale) "scale" root: true;
     Start(start) "start" root: true;
+    Stats(stats) "stats" root: true;
     Stop(stop) "stop" root: true;
     System(system) "system" root: true;
     Tag(tag) "tag" root: true;

@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 
+use super::{disk_usage, events, info};
 use crate::base::units::format_bytes;
 use crate::cli::members::Member;
 use crate::cli::{Context, Failure, Outcome};
@@ -19,6 +20,10 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
+    #[command(alias = "disk-usage")]
+    Df(disk_usage::Args),
+    Events(events::Args),
+    Info(info::Args),
     Prune(Prune),
     Check(Check),
 }
@@ -48,6 +53,9 @@ struct Check {
 /// Does what the second word says.
 pub fn run(context: &Context, args: &Args) -> Outcome {
     match &args.verb {
+        Verb::Df(args) => disk_usage::run(context, args),
+        Verb::Events(args) => events::run(&context.without_project(), args),
+        Verb::Info(args) => info::run(context, args),
         Verb::Prune(args) => prune(context, args),
         Verb::Check(args) => check(context, args),
     }

@@ -1,7 +1,7 @@
 //! `docker container ...`, and the same verbs without the group.
 
 use super::{inspect, lifecycle, prune};
-use crate::cli::commands::{attach, commit, cp, diff, exec, export, logs, port, ps, run, top, update};
+use crate::cli::commands::{attach, commit, cp, diff, exec, export, logs, port, ps, run, stats, top, update};
 use crate::cli::{Context, Outcome};
 
 /// Containers, whatever the folder is
@@ -86,6 +86,7 @@ verbs! {
     #[command(disable_help_flag = true)]
     Run(run::Args) "run" => run::run;
     Start(lifecycle::Start) "start" => lifecycle::start;
+    Stats(stats::Args) "stats" => stats::run;
     Stop(lifecycle::Stop) "stop" => lifecycle::stop;
     Top(top::Args) "top" => top::run;
     Unpause(lifecycle::Unpause) "unpause" => lifecycle::unpause;

@@ -168,8 +168,8 @@ pub fn stop(context: &Context, args: &Stop) -> Outcome {
 pub fn restart(context: &Context, args: &Restart) -> Outcome {
     args.stop.check()?;
     each(context, &args.stop.containers, |scope, member| {
-        args.stop.apply(scope, member)?;
-        scope.engine.start(&member.spec.id, StartOptions::default()).map(drop)
+        let timeout = flags::seconds("--time", args.stop.time).unwrap_or_default();
+        scope.engine.restart(&member.spec.id, timeout, args.stop.signal.as_deref())
     })
 }
 

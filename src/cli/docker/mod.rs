@@ -15,7 +15,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::commands::{
-    build_image, history, image, import, load, login, network, pull, push, rmi, save, system, tag, version, volume,
+    build_image, events, history, image, import, info, load, login, network, pull, push, rmi, save, system, tag,
+    version, volume,
 };
 use super::{Context, Mistake, Outcome};
 
@@ -95,10 +96,12 @@ verbs! {
     Build(Box<build_image::Args>) "build" => build_image::run;
     Buildx(Buildx) "buildx" => buildx;
     Container(container::Args) "container" => container::run;
+    Events(events::Args) "events" => events::run;
     History(history::Args) "history" => history::run;
     Image(image::Args) "image" => image::run;
     Images(image::List) "images" => image::list;
     Import(import::Args) "import" => import::run;
+    Info(info::Args) "info" => info::run;
     Inspect(inspect::Args) "inspect" => inspect::run;
     Load(load::Args) "load" => load::run;
     Login(login::Login) "login" => login::login;
