@@ -214,6 +214,11 @@ fn volume(load: &mut Load, node: &mut Node, lenient: bool) {
 
 fn port_list(load: &mut Load, node: &mut Node, lenient: bool) -> Result<(), Error> {
     let Value::Sequence(items) = &mut node.value else { return Ok(()) };
+    let is_template = |item: &Node| item.as_str().is_some_and(|text| ports::parse(text).is_err());
+    if lenient && items.iter().any(is_template) {
+        // A list is written out as a whole or not at all, as in Compose.
+        return Ok(());
+    }
     let mut all = Vec::with_capacity(items.len());
     for item in std::mem::take(items) {
         let text = match &item.value {
@@ -233,7 +238,6 @@ fn port_list(load: &mut Load, node: &mut Node, lenient: bool) -> Result<(), Erro
                     all.push(item.with_value(port_map(port)));
                 }
             }
-            Err(_) if lenient => all.push(item),
             Err(error) => load.mistake_with_hint(
                 item.place(),
                 error.to_string(),

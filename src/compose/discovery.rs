@@ -49,9 +49,11 @@ pub(crate) fn discover(load: &mut Load, options: &Options) -> Result<Scope, Erro
     let project_directory = folder(&files);
     let project_name = name(options, &environment, &project_directory)?;
     let profiles = match options.profiles.as_slice() {
-        [] => environment.get("COMPOSE_PROFILES").map_or_else(Vec::new, |text| {
-            text.split(',').map(|profile| profile.trim().to_owned()).filter(|profile| !profile.is_empty()).collect()
-        }),
+        // Without any, the profile of no name is active, as in Compose: `profiles: ["${DEBUG:+debug}"]` is on by default.
+        [] => {
+            let text = environment.get("COMPOSE_PROFILES").map_or("", String::as_str);
+            text.split(',').map(|profile| profile.trim().to_owned()).collect()
+        }
         profiles => profiles.to_vec(),
     };
     Ok(Scope { files, project_directory, env_files, environment, project_name, profiles })

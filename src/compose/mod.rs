@@ -71,6 +71,8 @@ use progress::Load;
 pub use discovery::normalize_name;
 pub use error::{Error, Mistake};
 pub use node::Node;
+pub use output::yaml_text;
+pub use template::Variable;
 
 /// What to load, as flags and environment say it.
 #[derive(Debug, Clone)]
@@ -144,20 +146,24 @@ pub struct Warning {
 pub struct Loaded {
     /// The project.
     pub project: Project,
-    /// The same in canonical form, in the order in which Compose prints it.
+    /// The same in canonical form, in the order in which Compose prints it. Where variables were not substituted:
+    /// the merged files, sorted by key, with every service and resource.
     pub tree: Node,
     /// What was noticed on the way, in the order of the phases.
     pub warnings: Vec<Warning>,
     /// What of the specification this project uses and wharf does not act on yet.
     unsupported: Vec<Warning>,
-    /// Whether dollar signs are doubled in output, so that it can be loaded again.
-    escape: bool,
+    /// Whether variables were substituted: dollar signs are doubled in output then, so that it can be loaded again.
+    interpolated: bool,
 }
 
 impl Loaded {
     /// The project as `config --format json` prints it, with a line break at the end.
     pub fn to_json(&self) -> String {
-        self.escaped(output::json_text(&self.tree)) + "\n"
+        match self.interpolated {
+            true => self.escaped(output::json_text(&self.tree)) + "\n",
+            false => output::whole_json_text(&self.tree) + "\n",
+        }
     }
 
     /// The project as `config` prints it.
@@ -166,7 +172,7 @@ impl Loaded {
     }
 
     fn escaped(&self, text: String) -> String {
-        if self.escape { text.replace('$', "$$") } else { text }
+        if self.interpolated { text.replace('$', "$$") } else { text }
     }
 }
 
@@ -229,6 +235,7 @@ pub fn load(options: &Options) -> Result<Loaded, Error> {
         normalize::normalize(&mut tree, &scope.project_name, &scope.environment);
     }
     let values = project::take_values(&tree);
+    let written = (!options.interpolate).then(|| output::as_written(&tree));
     let mut tree = bind::bind(&mut load, &tree);
     let project = project::finish(&mut load, &mut tree, options, scope, &values)?;
     let mut unsupported = Vec::new();
@@ -238,7 +245,32 @@ pub fn load(options: &Options) -> Result<Loaded, Error> {
         let message = format!("{path}{value} is not supported yet and has no effect");
         unsupported.push(Warning { message, location: load.location(span) });
     });
-    Ok(Loaded { project, tree, warnings: load.take_warnings(), unsupported, escape: options.interpolate })
+    let interpolated = written.is_none();
+    let tree = written.unwrap_or(tree);
+    Ok(Loaded { project, tree, warnings: load.take_warnings(), unsupported, interpolated })
+}
+
+/// The variables that the project's files name, by name. Of several that say different things of one, the first counts.
+///
+/// Errors: those of [`load`] without substitution: a project that lacks a required variable can be asked for it.
+pub fn variables(options: &Options) -> Result<BTreeMap<String, Variable>, Error> {
+    let raw = Options {
+        interpolate: false,
+        resolve_environment: false,
+        check_consistency: false,
+        all_resources: true,
+        profiles: vec!["*".into()],
+        services: Vec::new(),
+        only_services: false,
+        ..options.clone()
+    };
+    let mut variables = BTreeMap::new();
+    load(&raw)?.tree.walk_texts(&mut |text| {
+        template::variables(text, &mut |variable| {
+            variables.entry(variable.name.clone()).or_insert(variable);
+        });
+    });
+    Ok(variables)
 }
 
 /// Parses the files of the command line, before anything is done with them: their `name:` comes first.

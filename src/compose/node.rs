@@ -190,6 +190,16 @@ impl Node {
         }
     }
 
+    /// Calls `visit` with every text below this node, keys left out.
+    pub(crate) fn walk_texts(&self, visit: &mut dyn FnMut(&str)) {
+        match &self.value {
+            Value::Text(text) => visit(text),
+            Value::Sequence(items) => items.iter().for_each(|item| item.walk_texts(visit)),
+            Value::Map(map) => map.values().for_each(|value| value.walk_texts(visit)),
+            _ => {}
+        }
+    }
+
     /// Text that is the same for equal values.
     pub(crate) fn fingerprint(&self) -> String {
         match &self.value {

@@ -1,5 +1,6 @@
 //! The tree as text: JSON and YAML exactly as `docker compose config` writes them.
 
+use super::model::VALUE_KEY;
 use super::node::{Mark, Node, Value, format_float};
 use super::path::{ITEM, Path};
 use super::scalar;
@@ -57,12 +58,41 @@ fn capitalise(key: &str) -> String {
 
 /// JSON text with two spaces of indentation and Go's escapes for HTML.
 pub(crate) fn json_text(node: &Node) -> String {
-    let text = serde_json::to_string_pretty(&json(node, Path::default())).unwrap_or_default();
+    escape_html(serde_json::to_string_pretty(&json(node, Path::default())).unwrap_or_default())
+}
+
+/// A merged tree that was not interpolated, as it is printed: keys sorted, nothing left out.
+pub(crate) fn as_written(node: &Node) -> Node {
+    let value = match &node.value {
+        Value::Map(map) => {
+            let mut entries: Vec<(&String, &Node)> = map.iter().filter(|(key, _)| *key != VALUE_KEY).collect();
+            entries.sort_by_key(|(key, _)| *key);
+            Value::Map(entries.into_iter().map(|(key, value)| (key.clone(), as_written(value))).collect())
+        }
+        Value::Sequence(items) => Value::Sequence(items.iter().map(as_written).collect()),
+        scalar => scalar.clone(),
+    };
+    node.with_value(value)
+}
+
+/// JSON text of all that a tree holds.
+pub(crate) fn whole_json_text(node: &Node) -> String {
+    fn whole(node: &Node) -> serde_json::Value {
+        match &node.value {
+            Value::Sequence(items) => items.iter().map(whole).collect(),
+            Value::Map(map) => map.iter().map(|(key, value)| (key.clone(), whole(value))).collect(),
+            _ => json(node, Path::default()),
+        }
+    }
+    escape_html(serde_json::to_string_pretty(&whole(node)).unwrap_or_default())
+}
+
+fn escape_html(text: String) -> String {
     text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
 /// YAML text with two spaces of indentation, as Go's encoder writes it.
-pub(crate) fn yaml_text(node: &Node) -> String {
+pub fn yaml_text(node: &Node) -> String {
     let mut writer = Writer { out: String::new() };
     match shown(node) {
         0 => writer.out.push_str("{}\n"),

@@ -62,7 +62,7 @@ pub(crate) fn finish(
         compose_files: scope.files,
         env_files: scope.env_files,
         environment: scope.environment,
-        profiles,
+        profiles: profiles.into_iter().filter(|profile| !profile.is_empty()).collect(),
         services: typed_services(load, tree.get("services").and_then(Node::as_map)),
         disabled_services: typed_services(load, Some(&disabled)),
         networks: typed(load, tree, "networks"),

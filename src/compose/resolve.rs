@@ -55,7 +55,7 @@ pub(crate) fn environment(
     Ok(())
 }
 
-/// Resolves labels of one bound service.
+/// Resolves labels of one bound service; `label_file` is gone afterwards.
 pub(crate) fn labels(load: &mut Load, service: &mut Node) -> Result<(), Error> {
     let Some(map) = service.as_map_mut() else { return Ok(()) };
     let Some(files) = map.get("label_file").and_then(Node::as_sequence) else { return Ok(()) };
@@ -64,6 +64,7 @@ pub(crate) fn labels(load: &mut Load, service: &mut Node) -> Result<(), Error> {
         let before = labels.clone();
         read(load, file, &mut labels, &|name| before.get(name).cloned())?;
     }
+    map.shift_remove("label_file");
     let mut merged: BTreeMap<String, Node> = labels.into_iter().map(|(key, value)| (key, Node::from(value))).collect();
     if let Some(Value::Map(own)) = map.get("labels").map(|node| &node.value) {
         merged.extend(own.iter().map(|(key, node)| (key.clone(), node.clone())));

@@ -48,7 +48,12 @@ fn integer(text: &str) -> Option<Value> {
     match i128::from_str_radix(digits, radix) {
         Ok(value) => {
             let value = if negative { -value } else { value };
-            Some(i64::try_from(value).map_or(Value::Float(value as f64), Value::Integer))
+            Some(match (i64::try_from(value), u64::try_from(value)) {
+                (Ok(value), _) => Value::Integer(value),
+                // No attribute is that large; a label or a variable keeps all of its digits.
+                (_, Ok(value)) => Value::Text(value.to_string()),
+                _ => Value::Float(value as f64),
+            })
         }
         Err(_) if radix == 10 => None,
         Err(_) => Some(Value::Text(text.to_owned())),
@@ -105,7 +110,8 @@ mod tests {
             ("-", text("-")),
             ("08", Value::Float(8.0)),
             ("2024-01-01", text("2024-01-01")),
-            ("12345678901234567890", Value::Float(12345678901234567890.0)),
+            ("12345678901234567890", text("12345678901234567890")),
+            ("100000000000000000000", Value::Float(1e20)),
         ] {
             assert_eq!(resolve(plain), value, "{plain}");
         }

@@ -131,6 +131,62 @@ impl Substitution<'_> {
     }
 }
 
+/// A variable that text names, and what the text says about it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// What stands for it where it has no value; may hold variables in turn.
+    pub default: String,
+    /// What stands for it where it has a value.
+    pub presence: String,
+    /// Whether the project does not load without it.
+    pub required: bool,
+}
+
+/// Calls `found` with every variable that `text` names, also in defaults, in the order of the text.
+///
+/// What is no substitution is passed over: loading the project tells about it.
+pub(crate) fn variables(text: &str, found: &mut dyn FnMut(Variable)) {
+    // As deep as substitution goes: nothing beyond that depth would ever be substituted.
+    variables_to_depth(text, found, SUBSTITUTION_DEPTH_MAX);
+}
+
+fn variables_to_depth(text: &str, found: &mut dyn FnMut(Variable), depth: usize) {
+    let mut rest = text;
+    while let Some(at) = rest.find('$').filter(|_| depth > 0) {
+        let after = &rest[at + 1..];
+        if let Some(after) = after.strip_prefix('$') {
+            rest = after;
+            continue;
+        }
+        let inner = after.strip_prefix('{');
+        let name = name_of(inner.unwrap_or(after));
+        rest = &inner.unwrap_or(after)[name.len()..];
+        if name.is_empty() {
+            continue;
+        }
+        let mut variable = Variable { name: name.to_owned(), ..Variable::default() };
+        let operand = inner.and_then(|_| {
+            let after = rest.strip_prefix(':').unwrap_or(rest);
+            let operator = after.chars().next().filter(|c| matches!(c, '-' | '?' | '+'))?;
+            let end = closing_brace(&after[1..]).ok().flatten()?;
+            rest = &after[1 + end + 1..];
+            Some((operator, &after[1..=end]))
+        });
+        match operand {
+            Some(('-', text)) => variable.default = text.to_owned(),
+            Some(('+', text)) => variable.presence = text.to_owned(),
+            Some(_) => variable.required = true,
+            None => {}
+        }
+        found(variable);
+        if let Some((_, text)) = operand {
+            variables_to_depth(text, found, depth - 1);
+        }
+    }
+}
+
 /// The longest variable name that `text` begins with.
 fn name_of(text: &str) -> &str {
     let end = text
@@ -224,6 +280,21 @@ mod tests {
         let error = check("${UNSET:?set it to $FOO}").unwrap_err();
         assert_eq!(error.to_string(), "variable `UNSET` must be set: set it to foo");
         assert!(check("${EMPTY:?}").is_err());
+    }
+
+    #[test]
+    fn variables_are_found_wherever_they_stand() {
+        let mut seen = Vec::new();
+        variables("$A ${B:-${C-x}y} ${D:?why} $$E ${F+g$H} ${} ${1} ${I", &mut |variable| {
+            seen.push(format!(
+                "{}={}|{}{}",
+                variable.name,
+                variable.default,
+                variable.presence,
+                if variable.required { "!" } else { "" }
+            ));
+        });
+        assert_eq!(seen, ["A=|", "B=${C-x}y|", "C=x|", "D=|!", "F=|g$H", "H=|", "I=|"]);
     }
 
     #[test]

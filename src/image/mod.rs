@@ -16,6 +16,7 @@ mod changes;
 mod check;
 #[cfg(test)]
 mod check_tests;
+mod digest;
 mod download;
 mod error;
 #[cfg(test)]
@@ -44,6 +45,7 @@ mod unpack_tests;
 pub use archive::{ImportOptions, Loaded, import, load, load_layout, publish};
 pub use changes::apply_changes;
 pub use check::{Checked, Damage, Part, Repair, check, repair};
+pub use digest::resolve_digests;
 pub use error::{Error, Result};
 pub use http::{Downloaded, download};
 pub use layer::layer_of_folder;

@@ -85,6 +85,15 @@ fn what_is_pushed_comes_back_the_same() {
     docker(&world, &["pull", "-q", &by_digest]);
     assert!(docker(&world, &["push", "-a", &registry.name("shop/web")]).matches("digest: ").count() == 2);
     world.wharf(&["docker", "push", &registry.name("not/here")]).expect(1);
+    // What a tag stands for can be written down without a pull.
+    world.write("compose.yaml", &format!("name: pins\nservices:\n  web: {{image: \"{one}\", tty: true}}\n"));
+    let pin = format!("    image: {one}@{}\n", digest(&first.stdout));
+    let locked = world.ok(&["config", "--lock-image-digests"]);
+    assert_eq!(locked + "\n", format!("services:\n  web:\n{pin}"));
+    let resolved = world.ok(&["config", "--resolve-image-digests"]);
+    assert!(resolved.contains(&pin) && resolved.contains("tty: true"), "{resolved}");
+    world.write("compose.yaml", &format!("services: {{web: {{image: \"{}\"}}}}", registry.name("not/here")));
+    world.wharf(&["config", "--resolve-image-digests"]).expect(1);
     drop(registry);
     world.expect_no_trace();
 }

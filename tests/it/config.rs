@@ -42,6 +42,71 @@ fn lists() {
 }
 
 #[test]
+fn variables_are_listed_with_what_the_files_say_of_them() {
+    let environment = Environment::new();
+    environment.write(
+        "compose.yaml",
+        "services:\n  a:\n    image: x:${TAG:-${BASE:-1}}\n    environment: {KEY: \"${KEY:?set it}\"}\n  b:\n    image: y\n    \
+         profiles: [p]\n    labels: [\"l=${ON:+yes}$$NOT\"]\n",
+    );
+    let table = "\
+NAME                REQUIRED            DEFAULT VALUE       ALTERNATE VALUE
+BASE                false               1
+KEY                 true
+ON                  false                                   yes
+TAG                 false               ${BASE:-1}
+";
+    environment.wharf(&["config", "--variables"]).expect(0, table, "");
+    let json = environment.wharf(&["config", "--variables", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("it is JSON");
+    assert_eq!(
+        json["TAG"],
+        serde_json::json!({"Name": "TAG", "DefaultValue": "${BASE:-1}", "PresenceValue": "", "Required": false})
+    );
+    let yaml = environment.wharf(&["config", "--variables", "--format", "yaml"]).stdout;
+    assert!(yaml.starts_with("BASE:\n  name: BASE\n  defaultvalue: \"1\"\n"), "{yaml}");
+}
+
+#[test]
+fn without_interpolation_everything_is_shown_as_it_was_written() {
+    let environment = Environment::new();
+    let file = "name: raw\nservices:\n  b:\n    profiles: [p]\n    image: b:$TAG\n  a:\n    ports: [\"${P}:80\", \"81:81\"]\n    \
+                image: a\n    x-k: {z: 1}\nvolumes:\n  unused: {}\n";
+    environment.write("compose.yaml", file);
+    let expected = "\
+name: raw
+services:
+  a:
+    image: a
+    ports:
+      - ${P}:80
+      - 81:81
+    x-k:
+      z: 1
+  b:
+    image: b:$TAG
+    profiles:
+      - p
+volumes:
+  unused: {}
+";
+    environment.wharf(&["config", "--no-interpolate", "--no-normalize"]).expect(0, expected, "");
+    environment.wharf(&["config", "--no-interpolate", "--services"]).expect(0, "a\nb\n", "");
+}
+
+#[test]
+fn models_and_the_images_of_mounts_and_hooks_are_listed() {
+    let environment = Environment::new();
+    environment.write(
+        "compose.yaml",
+        "services:\n  a:\n    image: a\n    models: [llm]\n    pre_start: [{command: x, image: h}]\n    volumes:\n      - {type: image, \
+         source: data:1, target: /d}\nmodels:\n  llm: {model: ai/small}\n  unused: {model: ai/big}\n",
+    );
+    environment.wharf(&["config", "--models"]).expect(0, "ai/small\n", "");
+    environment.wharf(&["config", "--images"]).expect(0, "a\nh\ndata:1\n", "");
+}
+
+#[test]
 fn yaml_and_json_say_the_same() {
     let environment = project();
     let yaml = environment.wharf(&["config"]);
