@@ -13,7 +13,7 @@ fn is_unsupported(node: &Node, path: &[&str]) -> bool {
     match path {
         ["services", _, rest @ ..] => match rest {
             ["blkio_config" | "cgroup_parent" | "cpu_count" | "cpu_percent" | "cpu_rt_period" | "cpu_rt_runtime"]
-            | ["credential_spec" | "external_links" | "gpus" | "isolation" | "models" | "pre_start" | "provider"]
+            | ["credential_spec" | "external_links" | "gpus" | "isolation" | "models" | "provider"]
             | ["runtime" | "storage_opt" | "use_api_socket" | "userns_mode"]
             | ["deploy", "endpoint_mode" | "rollback_config"]
             | ["deploy", "resources", "reservations", "devices" | "generic_resources"]

@@ -196,14 +196,16 @@ pub enum Error {
         reason: String,
     },
     /// A command of a hook failed.
-    #[error("{hook} hook of container {container} exited with code {code}")]
+    #[error("{hook} hook of container {container} exited with code {code}{}", quoted(said))]
     Hook {
-        /// `post_start` or `pre_stop`.
+        /// `pre_start`, `post_start` or `pre_stop`.
         hook: &'static str,
         /// The container.
         container: String,
         /// Its exit code.
         code: i32,
+        /// The last lines of its output.
+        said: Box<[String]>,
     },
     /// A thing the engine does not do.
     #[error("{what} is not supported")]

@@ -1,4 +1,4 @@
-//! Runs further processes in a container: `exec`, and the hooks of services.
+//! Runs further processes in a container.
 
 use std::os::fd::OwnedFd;
 
@@ -7,7 +7,7 @@ use crate::base::fs::Context;
 use crate::base::id::{ContainerId, Digest};
 use crate::model::container::{Process, Status};
 use crate::model::journal::Entry;
-use crate::model::project::{Hook, OptionalMap};
+use crate::model::project::OptionalMap;
 use crate::runtime::{self, Cgroup, ExecTarget, Running, Stdio};
 
 /// What to run. `None` and empty are the container's own.
@@ -66,32 +66,6 @@ impl Engine {
             let entry = Entry::of_container(&spec, "exec_die").with("execID", exec_id(running));
             self.store.journal().note(&entry.with("exitCode", code.to_string()));
         }
-    }
-
-    /// Runs the hooks of a service in one of its containers, in order. One that fails is an error.
-    pub(super) fn run_hooks(&self, id: &ContainerId, hook: &'static str, hooks: &[Hook]) -> Result<()> {
-        for command in hooks {
-            let exec = Exec {
-                args: command.command.clone(),
-                environment: command.environment.clone(),
-                user: command.user.clone(),
-                working_dir: command.working_dir.clone(),
-                privileged: command.privileged,
-                terminal: false,
-            };
-            let running = match self.exec(id, &exec, no_stdio()?) {
-                // A container that ended has nothing to be prepared for its stop.
-                Err(Error::NotRunning { .. }) if hook == "pre_stop" => return Ok(()),
-                running => running?,
-            };
-            let status = running.wait()?;
-            self.exec_ended(id, &running, status.code);
-            if status.code != 0 {
-                let container = self.store.containers().spec(id)?.name;
-                return Err(Error::Hook { hook, container, code: status.code });
-            }
-        }
-        Ok(())
     }
 }
 

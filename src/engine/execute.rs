@@ -147,6 +147,7 @@ fn words(action: &Action) -> (&'static str, &'static str) {
         Action::UnpauseContainer { .. } => ("Unpausing", "Unpaused"),
         Action::StopContainer { .. } => ("Stopping", "Stopped"),
         Action::KillContainer { .. } => ("Killing", "Killed"),
+        Action::RunHook { .. } => ("Running", "Exited"),
         Action::Settle { .. } => ("Waiting", "Updated"),
         Action::Delay { .. } => ("Waiting", "Waited"),
         Action::Wait { condition: Condition::CompletedSuccessfully, .. } => ("Waiting", "Exited"),
@@ -200,6 +201,9 @@ impl Runner<'_> {
             }
             Action::RenameContainer { container, name } => engine.rename(&self.resolve(container)?, name)?,
             Action::StartContainer { container, .. } => return self.start_or_note(container),
+            Action::RunHook { service, index, container, number } => {
+                self.run_pre_start(service, *index, container, *number)?;
+            }
             Action::Settle { service, numbers, monitor, on_failure, failures_max } => {
                 return self.settle(service, numbers, *monitor, *on_failure, *failures_max);
             }

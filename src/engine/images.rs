@@ -75,6 +75,19 @@ impl Engine {
                 needs.insert(name, (service, need));
             }
         }
+        for service in services {
+            for (name, reference) in further_images(service)? {
+                let is_here = self.store.images().resolve(&reference)?.is_some();
+                let pull = match wish.pull {
+                    Some(PullPolicy::Always) => true,
+                    Some(PullPolicy::Never) => false,
+                    Some(PullPolicy::Missing) | None => !is_here,
+                };
+                if pull && !needs.contains_key(&name) {
+                    needs.insert(name, (service, Need::Pull(reference)));
+                }
+            }
+        }
         if needs.is_empty() {
             return Ok(());
         }
@@ -260,6 +273,13 @@ impl Engine {
     pub fn remove_image(&self, reference: &str) -> Result<()> {
         Ok(image::remove(&self.store, reference, false).map(drop)?)
     }
+}
+
+/// The images that a service needs besides its own: of mounts, and of hooks.
+fn further_images(service: &Service) -> Result<Vec<(String, Reference)>> {
+    let mounts = service.volumes.iter().filter(|mount| mount.kind == "image").filter_map(|mount| mount.source.as_ref());
+    let hooks = service.pre_start.iter().filter_map(|hook| hook.image.as_ref());
+    mounts.chain(hooks).map(|name| Ok((name.clone(), name.parse()?))).collect()
 }
 
 fn build_request(project: &Project, service: &Service, build: &Build, wish: &ImageWish) -> Result<BuildRequest> {

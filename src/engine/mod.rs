@@ -23,6 +23,7 @@ mod error;
 pub mod exec;
 pub mod execute;
 pub mod files;
+mod hooks;
 pub mod images;
 pub mod network;
 pub mod observe;

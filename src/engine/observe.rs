@@ -85,6 +85,7 @@ impl Engine {
             service: text(label::SERVICE),
             number: text(label::NUMBER).parse().unwrap_or(0),
             oneoff: text(label::ONEOFF) == "True",
+            hook: spec.labels.contains_key(label::HOOK),
             config_hash: text(label::CONFIG_HASH),
             image: spec.image_id.clone(),
             replaces: spec.labels.get(label::REPLACE).and_then(|id| id.parse().ok()),

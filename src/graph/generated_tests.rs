@@ -338,7 +338,7 @@ fn act(action: &Action, plan: &Plan, project: &Project, observed: &mut Observed)
             assert_ne!(container.status, Status::Running, "{name} is removed while it runs:\n{plan}");
             observed.containers.retain(|container| container.id != *id);
         }
-        Action::Wait { .. } | Action::Settle { .. } | Action::Delay { .. } => {}
+        Action::Wait { .. } | Action::RunHook { .. } | Action::Settle { .. } | Action::Delay { .. } => {}
         other => panic!("`up` never does this: {other}"),
     }
 }
@@ -366,6 +366,7 @@ fn made(service: &Service, number: u32, observed: &Observed, project: &Project, 
         service: service.name.clone(),
         number,
         oneoff: false,
+        hook: false,
         config_hash: String::new(),
         image: observed.images.get(&service.name).cloned(),
         replaces: None,

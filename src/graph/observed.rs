@@ -37,6 +37,8 @@ pub mod label {
     pub const NETWORK: &str = "com.docker.compose.network";
     /// The volume's key in the file.
     pub const VOLUME: &str = "com.docker.compose.volume";
+    /// The hook that a container was made for.
+    pub const HOOK: &str = "com.docker.compose.hook";
     /// The tool's version.
     pub const VERSION: &str = "com.docker.compose.version";
 }
@@ -67,8 +69,10 @@ pub struct ObservedContainer {
     pub service: String,
     /// Its number.
     pub number: u32,
-    /// Made by `run`.
+    /// Made by `run`, or for a hook.
     pub oneoff: bool,
+    /// Made for a hook that failed or was cut off: nobody needs it any more.
+    pub hook: bool,
     /// What it was made from.
     pub config_hash: String,
     /// The image it was made from.

@@ -133,6 +133,17 @@ pub enum Action {
         /// Who waits.
         wanted_by: Vec<String>,
     },
+    /// Run a command in a container of its own before a service is started.
+    RunHook {
+        /// The service.
+        service: String,
+        /// Which of its `pre_start` hooks, from 0.
+        index: usize,
+        /// The container whose volumes it gets.
+        container: Target,
+        /// That container's number.
+        number: u32,
+    },
     /// Wait until new containers of a service work: healthy where they have a health check, and running on.
     Settle {
         /// The service.
@@ -225,6 +236,7 @@ impl Action {
             | Self::StopContainer { name, .. }
             | Self::KillContainer { name, .. }
             | Self::RemoveContainer { name, .. } => format!("Container {name}"),
+            Self::RunHook { service, number, .. } => format!("Hook {service}-{number}"),
             Self::Wait { service, .. } | Self::Settle { service, .. } | Self::Delay { service, .. } => {
                 format!("Service {service}")
             }
@@ -249,6 +261,9 @@ impl fmt::Display for Action {
             Self::RemoveContainer { name, volumes: false, .. } => write!(f, "remove container {name}"),
             Self::RemoveContainer { name, volumes: true, .. } => write!(f, "remove container {name} and its volumes"),
             Self::Wait { service, condition, .. } => write!(f, "wait for {service}: {}", condition_words(*condition)),
+            Self::RunHook { service, index, number, .. } => {
+                write!(f, "run pre_start hook {} of {service} {number}", index + 1)
+            }
             Self::Settle { service, numbers, .. } => {
                 let numbers: Vec<_> = numbers.iter().map(u32::to_string).collect();
                 write!(f, "wait until {service} {} runs well", numbers.join(", "))

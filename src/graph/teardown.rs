@@ -46,9 +46,10 @@ pub fn down(project: Option<&Project>, observed: &Observed, wish: &Down) -> Plan
     let mut plan = Plan::default();
     let known = |container: &ObservedContainer| {
         project.is_none_or(|project| {
-            !container.oneoff
-                && (project.services.contains_key(&container.service)
-                    || project.disabled_services.contains_key(&container.service))
+            container.hook
+                || !container.oneoff
+                    && (project.services.contains_key(&container.service)
+                        || project.disabled_services.contains_key(&container.service))
         })
     };
     let named = |container: &ObservedContainer| wish.services.is_empty() || wish.services.contains(&container.service);

@@ -65,6 +65,7 @@ fn running(project: &Project) -> Observed {
                 service: service.name.clone(),
                 number,
                 oneoff: false,
+                hook: false,
                 config_hash: hash::service(service, None),
                 image: Some(Digest::of(b"image")),
                 replaces: None,

@@ -222,6 +222,8 @@ pub struct Service {
     pub volumes_from: Vec<String>,
     /// Legacy links: `service[:alias]`.
     pub links: Vec<String>,
+    /// Commands run in containers of their own before it is started.
+    pub pre_start: Vec<Hook>,
     /// Commands run inside after it started.
     pub post_start: Vec<Hook>,
     /// Commands run inside before it is stopped.
@@ -576,6 +578,10 @@ pub struct Hook {
     pub working_dir: Option<String>,
     /// Further environment.
     pub environment: OptionalMap,
+    /// Image of the hook's own container (`pre_start`), instead of the service's.
+    pub image: Option<String>,
+    /// Once for each container that is started (`pre_start`), instead of once before the first.
+    pub per_replica: bool,
 }
 
 /// A network at the top level.

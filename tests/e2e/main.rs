@@ -12,6 +12,7 @@ mod docker;
 mod faults;
 mod files;
 mod flask_redis;
+mod hooks;
 mod look;
 mod mistakes;
 mod project;

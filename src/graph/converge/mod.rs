@@ -14,6 +14,7 @@
 //! not run again while nothing changed.
 
 mod fate;
+mod hooks;
 mod resources;
 mod rolling;
 mod steps;

@@ -163,7 +163,7 @@ impl<'p> Planner<'p> {
     fn lose(&mut self, users: &[&'p ObservedContainer], kind: &'static str, name: &str) -> Result<Vec<StepId>, Error> {
         let stays = |container: &&&ObservedContainer| {
             let comes_back = self.project.services.contains_key(&container.service) && !container.oneoff;
-            !comes_back && is_up(container) && !self.doomed.contains(&container.id)
+            !comes_back && !container.hook && is_up(container) && !self.doomed.contains(&container.id)
         };
         let busy: Vec<_> = users.iter().filter(stays).map(|container| container.name.clone()).collect();
         if !busy.is_empty() {

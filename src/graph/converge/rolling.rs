@@ -88,7 +88,7 @@ impl<'p> Planner<'p> {
             let mut starts = Vec::new();
             for roll in &batch {
                 let mut after = before.clone();
-                after.push(roll.created);
+                after.push(roll.ready);
                 if !start_first && is_up(roll.old) {
                     after.push(self.stop_old(roll, after.clone()));
                 }

@@ -17,12 +17,13 @@ use crate::model::project::{Condition, Service};
 
 /// A container that is to run.
 pub(super) struct Start<'p> {
-    container: Target,
+    pub(super) number: u32,
+    pub(super) container: Target,
     name: String,
-    after: Vec<StepId>,
+    pub(super) after: Vec<StepId>,
     why: String,
     /// The container as it is, if it exists.
-    existing: Option<&'p ObservedContainer>,
+    pub(super) existing: Option<&'p ObservedContainer>,
 }
 
 /// A container that is replaced when it is its turn; its successor is made in the first pass.
@@ -32,7 +33,8 @@ pub(super) struct Roll<'p> {
     /// The final name.
     pub(super) name: String,
     pub(super) why: String,
-    pub(super) created: StepId,
+    /// What its start comes after, besides the turn: its creation, and its hooks.
+    pub(super) ready: StepId,
     /// The stops of those that follow it.
     pub(super) followers: Vec<StepId>,
 }
@@ -54,6 +56,8 @@ pub(super) struct Later<'p> {
     starts: BTreeMap<&'p str, Vec<Start<'p>>>,
     renames: Vec<Rename<'p>>,
     rolls: BTreeMap<&'p str, Vec<Roll<'p>>>,
+    /// Services of which a container runs on.
+    running: BTreeSet<&'p str>,
 }
 
 impl<'p> Planner<'p> {
@@ -81,7 +85,7 @@ impl<'p> Planner<'p> {
         for name in self.graph.order() {
             let starts = later.starts.remove(name).unwrap_or_default();
             let rolls = later.rolls.remove(name).unwrap_or_default();
-            self.start(name, starts, rolls);
+            self.start(name, starts, rolls, later.running.contains(name));
         }
     }
 
@@ -158,6 +162,7 @@ impl<'p> Planner<'p> {
             let new = Target::New { service: name.to_owned(), number };
             let mut start = |container: &Target, after: Vec<StepId>, why: &str, existing| {
                 let start = Start {
+                    number,
                     container: container.clone(),
                     name: final_name.clone(),
                     after,
@@ -210,7 +215,7 @@ impl<'p> Planner<'p> {
                             number,
                             name,
                             why,
-                            created,
+                            ready: created,
                             followers,
                         });
                         continue;
@@ -232,6 +237,9 @@ impl<'p> Planner<'p> {
                 }
                 Fate::Keep { container, start: reason } => {
                     let target = Target::Existing(container.id.clone());
+                    if is_up(container) && !restarted.contains_key(&container.id) {
+                        later.running.insert(&service.name);
+                    }
                     let index = match (restarted.get(&container.id), reason) {
                         (Some((stopped, why)), _) => start(&target, vec![*stopped], why, None),
                         (None, Some(why)) => start(&target, self.resources.clone(), why, Some(*container)),
@@ -274,12 +282,13 @@ impl<'p> Planner<'p> {
     }
 
     /// The second pass for one service.
-    fn start(&mut self, name: &'p str, starts: Vec<Start<'p>>, rolls: Vec<Roll<'p>>) {
+    fn start(&mut self, name: &'p str, mut starts: Vec<Start<'p>>, mut rolls: Vec<Roll<'p>>, is_running: bool) {
         if self.wish.no_start || (starts.is_empty() && rolls.is_empty()) {
             return;
         }
         let mut gates = self.gates(name);
         gates.extend(self.ports_given_up_for(self.service(name)));
+        self.run_hooks(self.service(name), &mut starts, &mut rolls, &gates, is_running);
         for start in starts {
             if start.existing.is_some_and(|container| container.status == Status::Paused) {
                 let container = start.existing.map(|container| container.id.clone());
