@@ -25,6 +25,15 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The results of the steps could not be written to where they were wanted.
+    #[error("cannot export the cache to {place}")]
+    CacheExport {
+        /// Where to.
+        place: String,
+        /// Why.
+        #[source]
+        source: crate::image::Error,
+    },
     /// There is no such Dockerfile.
     #[error("cannot find the Dockerfile {}", path.display())]
     DockerfileMissing {
@@ -203,7 +212,7 @@ impl Explain for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Syntax { hint, .. } | Self::Copy { hint, .. } => hint.clone(),
-            Self::Image { source, .. } => source.hint(),
+            Self::Image { source, .. } | Self::CacheExport { source, .. } => source.hint(),
             Self::Run { source, .. } => match source.as_ref() {
                 RunFailure::NotStarted(error) => error.hint(),
                 RunFailure::Exit { .. } => None,

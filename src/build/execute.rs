@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
 
+use super::cache::LazySource;
 use super::content::{StatCache, digest_files, digest_groups, field};
 use super::copy::{Manner, copy_groups, copy_inline, make_workdir};
 use super::dockerfile::lines::Line;
@@ -35,6 +36,7 @@ use super::select::{Group, SelectError, Wish, select};
 use super::target::{Owner, Target};
 use super::tree::Tree;
 use crate::base::id::Digest;
+use crate::image::ALIAS;
 use crate::model::event::{Event, EventStatus, Progress};
 use crate::model::image::{Image, LayerRecord};
 use crate::model::reference::Reference;
@@ -50,6 +52,8 @@ pub struct Built {
     pub layers: Vec<LayerRecord>,
     /// When the layers of its own steps were made, in order.
     pub created: Vec<jiff::Timestamp>,
+    /// Of the target: the steps of all stages.
+    pub steps: Vec<StepRecord>,
 }
 
 /// Everything that the steps of one build share.
@@ -68,6 +72,7 @@ pub struct Executor<'a> {
     pub ignore: Patterns,
     /// Where progress goes.
     pub progress: &'a dyn Progress,
+    sources: Vec<LazySource<'a>>,
     context: OnceLock<Context>,
     state: Mutex<State>,
     changed: Condvar,
@@ -84,6 +89,7 @@ struct Context {
 struct State {
     started: BTreeSet<usize>,
     built: BTreeMap<usize, Built>,
+    steps: Vec<StepRecord>,
     error: Option<Error>,
 }
 
@@ -118,6 +124,7 @@ impl<'a> Executor<'a> {
             images,
             ignore,
             progress,
+            sources: request.cache_from.iter().map(LazySource::new).collect(),
             context: OnceLock::new(),
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -149,7 +156,10 @@ impl<'a> Executor<'a> {
         let mut state = self.lock();
         match state.error.take() {
             Some(error) => Err(error),
-            None => Ok(state.built.remove(&self.plan.target).unwrap_or_default()),
+            None => {
+                let steps = std::mem::take(&mut state.steps);
+                Ok(Built { steps, ..state.built.remove(&self.plan.target).unwrap_or_default() })
+            }
         }
     }
 
@@ -204,7 +214,7 @@ impl<'a> Executor<'a> {
             super::plan::Base::Scratch => Built::default(),
             super::plan::Base::Stage(base) => self.lock().built.get(base).cloned().unwrap_or_default(),
             super::plan::Base::Image(reference) => {
-                Built { layers: self.image(reference).layers.clone(), created: Vec::new() }
+                Built { layers: self.image(reference).layers.clone(), ..Built::default() }
             }
             // The first step copies it.
             super::plan::Base::Folder(_) | super::plan::Base::Remote(_) => Built::default(),
@@ -228,6 +238,7 @@ impl<'a> Executor<'a> {
                         format!("DONE {:.1}s", begin.elapsed().as_secs_f64())
                     };
                     self.report(&resource, EventStatus::Done, &text);
+                    self.lock().steps.push(record.clone());
                     built.layers.extend(record.layers);
                     built.created.push(record.created);
                 }
@@ -367,7 +378,10 @@ impl<'a> Executor<'a> {
         if self.is_forgetful(running) {
             return Ok(None);
         }
-        Ok(self.store.cache().step(key)?)
+        if let Some(record) = self.store.cache().step(key)? {
+            return Ok(Some(record));
+        }
+        Ok(self.sources.iter().find_map(|source| source.step(self.store, key, self.progress)))
     }
 
     /// Fills and commits a layer.
@@ -439,7 +453,8 @@ impl<'a> Executor<'a> {
             })
         })?;
         if let Some(cheap) = cheap {
-            self.store.cache().remember(&StepRecord { key: cheap, ..result.0.clone() })?;
+            let data = serde_json::json!({ ALIAS: result.0.key });
+            self.store.cache().remember(&StepRecord { key: cheap, data, ..result.0.clone() })?;
         }
         Ok(result)
     }

@@ -52,6 +52,7 @@ pub fn finish(
         entry.created.clone_from(&latest);
     }
     config.created = latest.or_else(|| built.created.last().map(ToString::to_string));
+    config.inline_cache = super::cache::inline(&request.cache_to, &built);
     let content = serde_json::to_vec(&config).map_err(|error| {
         let source = std::io::Error::other(error);
         crate::base::fs::Error { operation: "write", path: "the image's config".into(), source }

@@ -15,6 +15,7 @@
 mod agent;
 mod archive;
 mod binfmt;
+mod cache;
 mod content;
 mod copier;
 mod copy;
@@ -56,6 +57,7 @@ use crate::store::Store;
 use dockerfile::Dockerfile;
 use platform::Platform;
 
+pub use cache::{CacheExport, here, parse_cache_from, parse_cache_to};
 pub use error::{Error, Mark, RunFailure};
 pub use export::write_folder;
 pub use finish::write_root;
@@ -167,6 +169,9 @@ pub fn build(store: &Store, request: &BuildRequest, progress: &dyn Progress) -> 
     let built = executor.run()?;
     drop(fetched);
     let state = states.remove(&plan.target).unwrap_or_default();
+    if !request.cache_to.is_empty() {
+        cache::write(store, &request.cache_to, &built, progress)?;
+    }
     finish::finish(store, request, state, built, plan.epoch)
 }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::cache::CacheExport;
+use crate::image::CachePlace;
 use crate::model::reference::Reference;
 
 /// One image to build. Paths are absolute.
@@ -55,6 +57,10 @@ pub struct BuildRequest {
     pub additional_contexts: BTreeMap<String, String>,
     /// Secrets that RUN steps may mount, by id.
     pub secrets: BTreeMap<String, SecretSource>,
+    /// Where results of steps are looked for besides the store.
+    pub cache_from: Vec<CachePlace>,
+    /// Where results of steps are written to.
+    pub cache_to: Vec<CacheExport>,
     /// How progress names this build: the service, or the first tag.
     pub resource: String,
 }
@@ -87,6 +93,8 @@ impl BuildRequest {
             ulimits: BTreeMap::new(),
             additional_contexts: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
             resource: "build".into(),
         }
     }

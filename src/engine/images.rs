@@ -324,6 +324,15 @@ fn build_request(project: &Project, service: &Service, build: &Build, wish: &Ima
     request.allow_host_network = build.entitlements.iter().any(|name| name == "network.host");
     request.allow_insecure = build.privileged || build.entitlements.iter().any(|name| name == "security.insecure");
     request.additional_contexts = build.additional_contexts.clone();
+    let refused = |what: &str, value: &str, reason| Error::Refused { what: what.into(), value: value.into(), reason };
+    for text in &build.cache_from {
+        let place = build::parse_cache_from(text, &project.working_dir);
+        request.cache_from.push(place.map_err(|reason| refused("build.cache_from", text, reason))?);
+    }
+    for text in &build.cache_to {
+        let export = build::parse_cache_to(text, &project.working_dir);
+        request.cache_to.push(export.map_err(|reason| refused("build.cache_to", text, reason))?);
+    }
     for secret in &build.secrets {
         let object = project.secrets.get(&secret.source);
         let source = match object.map(|object| (&object.file, &object.environment)) {

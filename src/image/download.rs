@@ -35,7 +35,7 @@ const BYTES_MIN: u64 = 1024;
 const REPORT_BYTES: u64 = 512 << 10;
 
 /// A layer as a manifest describes it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Wanted {
     pub(super) diff_id: Digest,
     pub(super) blob: BlobRecord,

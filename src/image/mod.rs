@@ -12,6 +12,7 @@
 mod archive;
 #[cfg(test)]
 mod archive_tests;
+mod cache;
 mod changes;
 mod check;
 #[cfg(test)]
@@ -43,6 +44,7 @@ mod unpack;
 mod unpack_tests;
 
 pub use archive::{ImportOptions, Loaded, import, load, load_layout, publish};
+pub use cache::{ALIAS, CachePlace, CacheSource, inline_cache, write_cache};
 pub use changes::apply_changes;
 pub use check::{Checked, Damage, Part, Repair, check, repair};
 pub use digest::resolve_digests;

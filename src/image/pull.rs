@@ -231,7 +231,11 @@ async fn fetch_layers(
 }
 
 /// One sync for everything, then layers and blobs get their final names.
-fn publish(store: &Store, wanted: &[Wanted], arrived: Vec<Arrived>) -> Result<Vec<crate::model::image::LayerRecord>> {
+pub(super) fn publish(
+    store: &Store,
+    wanted: &[Wanted],
+    arrived: Vec<Arrived>,
+) -> Result<Vec<crate::model::image::LayerRecord>> {
     let is_new = arrived.iter().any(|layer| layer.spool.is_some());
     let diff_ids = arrived.iter().map(|layer| &layer.record.diff_id);
     if is_new {

@@ -191,6 +191,18 @@ fn compressed(store: &Store, mut image: Image, progress: &dyn Progress) -> Resul
     Ok(image)
 }
 
+/// The compressed blob of a layer, made when there is none. Its name is to be made durable by the caller.
+pub(super) fn compressed_layer(store: &Store, layer: &LayerRecord) -> Result<BlobRecord> {
+    store.lease()?.protect(&layer.diff_id)?;
+    if let Some(blob) = &layer.blob {
+        store.lease()?.protect(&blob.digest)?;
+        if store.blobs().exists(&blob.digest) {
+            return Ok(blob.clone());
+        }
+    }
+    compress(store, layer)
+}
+
 fn compress(store: &Store, layer: &LayerRecord) -> Result<BlobRecord> {
     let _one_at_a_time = store.lock_digest(&layer.diff_id)?;
     let blob = store.blobs().begin()?;

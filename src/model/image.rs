@@ -80,6 +80,9 @@ pub struct ImageConfig {
     /// How each layer came to be.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
     pub history: Vec<History>,
+    /// What a build with `--cache-to type=inline` says of its steps, written and never read with the rest.
+    #[serde(rename = "moby.buildkit.cache.v0", skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub inline_cache: Option<String>,
 }
 
 /// What a container of the image runs as unless told otherwise. Docker writes `null` for empty fields.

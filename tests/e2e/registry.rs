@@ -197,3 +197,81 @@ fn a_build_pushes_what_it_made() {
     let nameless = world.wharf(&["docker", "build", "--push", &context]).expect(1);
     assert!(nameless.stderr.contains("tag is needed"), "{}", nameless.stderr);
 }
+
+/// The progress of a build: each step's title with how it ended.
+fn steps(world: &World, words: &[&str]) -> Vec<String> {
+    let answer = world.wharf(&[&["docker", "build", "--progress", "plain"], words].concat()).expect(0);
+    let mut titles = std::collections::BTreeMap::new();
+    let mut ends = Vec::new();
+    for line in answer.stderr.lines() {
+        let Some((number, rest)) = line.strip_prefix('#').and_then(|line| line.split_once(' ')) else { continue };
+        if rest.starts_with('[') {
+            titles.insert(number.to_owned(), rest.to_owned());
+        } else if let Some(title) = titles.get(number)
+            && (rest == "CACHED" || rest.starts_with("DONE"))
+        {
+            ends.push(format!("{}: {title}", rest.split(' ').next().unwrap_or_default()));
+        }
+    }
+    ends
+}
+
+#[test]
+fn a_second_machine_builds_from_the_first_ones_cache() {
+    let first = World::new();
+    let registry = Registry::start(&first, "registry", "");
+    let dockerfile = "FROM busybox AS tools\nRUN date +%N >/stamp\nFROM busybox\nWORKDIR /app\nCOPY a .\n\
+                      COPY --from=tools /stamp .\nRUN cat stamp a >both\n";
+    let folder = first.folder().join("cache").display().to_string();
+    let remote = registry.name("app:cache");
+    let (to_registry, to_folder) =
+        (format!("type=registry,ref={remote},mode=max"), format!("type=local,dest={folder},mode=max"));
+    let (from_registry, from_folder) = (format!("type=registry,ref={remote}"), format!("type=local,src={folder}"));
+    let image = registry.name("app:1");
+    let context = |world: &World| {
+        world.write("ctx/Dockerfile", dockerfile);
+        world.write("ctx/a", "content");
+        world.folder().join("ctx").display().to_string()
+    };
+    let id = |world: &World| docker(world, &["images", "-q", "--no-trunc", &image]);
+    let at_first = context(&first);
+    let base = first.folder().join("base.tar").display().to_string();
+    docker(&first, &["save", "-o", &base, "busybox"]);
+    docker(&first, &["build", "-q", "--cache-to", &to_registry, "--cache-to", &to_folder, "-t", &image, &at_first]);
+    for from in [&from_registry, &from_folder, &remote] {
+        let second = World::empty();
+        docker(&second, &["load", "-i", &base]);
+        let ends = steps(&second, &["--cache-from", from, "-t", &image, &context(&second)]);
+        assert!(ends.len() == 5 && ends.iter().all(|end| end.starts_with("CACHED")), "{from}: {ends:#?}");
+        assert_eq!(id(&second), id(&first), "{from}");
+        assert!(docker(&second, &["run", "--rm", &image, "cat", "both"]).ends_with("content"));
+        // What was fetched is remembered: without the registry, too.
+        let again = steps(&second, &["-t", &image, &context(&second)]);
+        assert!(again.iter().all(|end| end.starts_with("CACHED")), "{again:#?}");
+    }
+    // Only the steps of the image itself.
+    let small = registry.name("app:small");
+    docker(&first, &["build", "-q", "--cache-to", &format!("type=registry,ref={small}"), &at_first]);
+    // An image that holds its own cache.
+    let inline = registry.name("inline:1");
+    first.write("one/Dockerfile", "FROM busybox\nRUN date +%N >/now\nRUN cat /now >/copy\n");
+    let one = first.folder().join("one").display().to_string();
+    docker(&first, &["build", "-q", "--push", "--cache-to", "type=inline", "-t", &inline, &one]);
+    let second = World::empty();
+    docker(&second, &["load", "-i", &base]);
+    let ends = steps(&second, &["--cache-from", &inline, &one]);
+    assert!(ends.len() == 2 && ends.iter().all(|end| end.starts_with("CACHED")), "{ends:#?}");
+    let ends = steps(&second, &["--cache-from", &small, &context(&second)]);
+    assert!(ends.iter().any(|end| end.starts_with("DONE: [tools")), "not exported: {ends:#?}");
+    assert!(ends.iter().any(|end| end.starts_with("CACHED: ") && end.contains("WORKDIR")), "exported: {ends:#?}");
+    // A cache that is not there, or lies, costs a warning.
+    let nowhere = registry.name("app:nothing");
+    let answer = second.wharf(&["docker", "build", "--no-cache", "--cache-from", &nowhere, &one]).expect(0);
+    assert!(!answer.stderr.contains("is not used"), "--no-cache asks nobody: {}", answer.stderr);
+    second.write("one/Dockerfile", "FROM busybox\nRUN echo other\n");
+    let other = second.folder().join("one").display().to_string();
+    let answer = second.wharf(&["docker", "build", "--cache-from", &nowhere, &other]).expect(0);
+    assert!(answer.stderr.contains("is not used"), "{}", answer.stderr);
+    let wrong = second.wharf(&["docker", "build", "--cache-to", "type=gha", &other]).expect(1);
+    assert!(wrong.stderr.contains("type=gha is not supported"), "{}", wrong.stderr);
+}

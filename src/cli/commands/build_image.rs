@@ -102,6 +102,12 @@ pub struct Args {
     /// Write what is known of the result to this file, as JSON
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
+    /// Where to look for results of steps: NAME, type=registry,ref=NAME or type=local,src=FOLDER
+    #[arg(long, value_name = "SOURCE")]
+    cache_from: Vec<String>,
+    /// Where to write results of steps: type=registry,ref=NAME, type=local,dest=FOLDER or type=inline, with mode=max
+    #[arg(long, value_name = "TARGET")]
+    cache_to: Vec<String>,
     #[command(flatten)]
     ignored: Ignored,
 }
@@ -111,10 +117,6 @@ pub struct Args {
 struct Ignored {
     #[arg(long, hide = true)]
     attest: Vec<String>,
-    #[arg(long, hide = true)]
-    cache_from: Vec<String>,
-    #[arg(long, hide = true)]
-    cache_to: Vec<String>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     provenance: Option<String>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -156,8 +158,6 @@ impl Ignored {
     fn said(&self) -> Vec<&'static str> {
         let asked = |value: &Option<String>| value.as_deref().is_some_and(|text| text != "false");
         [
-            ("--cache-from", !self.cache_from.is_empty()),
-            ("--cache-to", !self.cache_to.is_empty()),
             ("--attest", !self.attest.is_empty()),
             ("--provenance", asked(&self.provenance)),
             ("--sbom", asked(&self.sbom)),
@@ -332,6 +332,15 @@ fn request(args: &Args, store: &Store) -> Result<(BuildRequest, Option<RemoteCon
     request.additional_contexts =
         args.build_context.iter().map(|text| named_context(text)).collect::<Result<_, _>>()?;
     request.ssh = args.ssh.iter().map(|text| ssh(text)).collect::<Result<_, _>>()?;
+    let here = build::here();
+    for text in &args.cache_from {
+        let place = build::parse_cache_from(text, &here);
+        request.cache_from.push(place.map_err(|reason| Mistake::value("--cache-from", text, &reason))?);
+    }
+    for text in &args.cache_to {
+        let export = build::parse_cache_to(text, &here);
+        request.cache_to.push(export.map_err(|reason| Mistake::value("--cache-to", text, &reason))?);
+    }
     for entitlement in &args.allow {
         match entitlement.as_str() {
             "security.insecure" => request.allow_insecure = true,
