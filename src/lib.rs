@@ -5,6 +5,8 @@
 
 // layer 10: words, tables, progress, exit codes: the only place that prints
 pub mod cli;
+// layer 9: keeps running containers as the files on disk say
+pub mod watch;
 // layer 8: one file per verb on containers; runs a plan's steps
 pub mod engine;
 // layer 7: Dockerfile -> image

@@ -27,7 +27,7 @@ mod export;
 mod fetch;
 mod finish;
 mod git;
-mod ignore;
+pub mod ignore;
 mod interpret;
 mod lint;
 mod mode;

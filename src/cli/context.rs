@@ -6,6 +6,7 @@ use super::arguments::Global;
 use super::progress::{BuildProgress, Mode, Reporter};
 use super::report;
 use super::terminal::{Ansi, Terminal};
+use crate::base::error::Explain;
 use crate::base::paths::Paths;
 
 /// The surroundings of a verb. Making one costs nothing: no file is read.
@@ -88,6 +89,16 @@ impl Context {
     pub fn warn(&self, message: &str) {
         let text = report::render_warning(message, self.terminal.stderr_colour);
         // A warning that nobody can read must not end the work.
+        drop(io::stderr().lock().write_all(text.as_bytes()));
+    }
+
+    /// Shows an error with its causes, excerpts and hint.
+    pub fn show_error(&self, error: &dyn Explain) {
+        let text = match self.reports_json() {
+            true => report::render_json(error),
+            false => report::render(error, self.terminal.stderr_colour),
+        };
+        // Nobody reads our errors: the exit code still tells.
         drop(io::stderr().lock().write_all(text.as_bytes()));
     }
 

@@ -27,9 +27,9 @@ mod show;
 mod signals;
 mod terminal;
 mod usage;
+mod watching;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -85,14 +85,6 @@ fn carry_out(
 
 /// Shows errors and returns the exit code for them.
 fn end_with(context: &Context, verb: &str, errors: &[Box<dyn Explain>]) -> u8 {
-    let text: String = errors
-        .iter()
-        .map(|error| match context.reports_json() {
-            true => report::render_json(error.as_ref()),
-            false => report::render(error.as_ref(), context.terminal.stderr_colour),
-        })
-        .collect();
-    // Nobody reads our errors: the exit code still tells.
-    drop(std::io::stderr().lock().write_all(text.as_bytes()));
+    errors.iter().for_each(|error| context.show_error(error.as_ref()));
     commands::Verb::error_code(verb, errors.first().map_or(1, |error| error.exit_code()))
 }

@@ -30,6 +30,7 @@ use super::output::follow::{Ended, Follower};
 use super::output::printer::{Look, Printer};
 use super::progress::Reporter;
 use super::signals::{self, Signals};
+use super::watching::Screen;
 use super::{Context, Failure, Mistake, Outcome};
 use crate::engine::execute::Execution;
 use crate::engine::up::Up;
@@ -40,6 +41,13 @@ use crate::log::ReadOptions;
 use crate::model::container::ContainerSpec;
 use crate::model::event::Silent;
 use crate::model::project::Project;
+use crate::watch::{self, Watch};
+
+/// A watch that begins once everything is up.
+struct Watching<'a> {
+    watch: Option<Watch<'a>>,
+    end: &'a watch::Stop,
+}
 
 /// When everything is stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +83,8 @@ pub struct Attached<'a> {
     pub abort: Abort,
     /// Grace for that.
     pub timeout: Option<Duration>,
+    /// The services that were named.
+    pub named: &'a [String],
 }
 
 /// What the workers tell the loop.
@@ -83,6 +93,8 @@ enum News {
     Starting(Box<Member>),
     /// `up` is done.
     Up(engine::Result<Plan>),
+    /// The watch has ended.
+    Watched(watch::Result<()>),
     /// The stop, or the kill, is done.
     Stopped(engine::Result<Plan>),
 }
@@ -124,6 +136,8 @@ enum Stop {
 struct Course {
     /// `up` has not returned yet.
     up_running: bool,
+    /// Files are watched: all containers may be gone for a moment.
+    watching: bool,
     stop: Stop,
     /// The second Ctrl-C came.
     killed: bool,
@@ -135,7 +149,7 @@ struct Course {
 impl Course {
     fn goes_on(&self, output: &Output) -> bool {
         match self.stop {
-            Stop::No => self.up_running || !(output.is_empty() || self.failure.is_some()),
+            Stop::No => self.up_running || self.watching || !(output.is_empty() || self.failure.is_some()),
             Stop::Wanted | Stop::Running => true,
             Stop::Done => self.up_running,
         }
@@ -144,7 +158,7 @@ impl Course {
 
 impl Attached<'_> {
     /// Runs until everything has ended. Returns what `up` in the foreground exits with.
-    pub fn run(self, reporter: Reporter) -> Outcome {
+    pub fn run(self, reporter: Reporter, watch: Option<Watch<'_>>) -> Outcome {
         let signals = Signals::block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
         let (bell_reader, bell_writer) =
             std::io::pipe().map_err(|source| Mistake::System { operation: "make a pipe", source })?;
@@ -152,14 +166,22 @@ impl Attached<'_> {
         let sender = Mutex::new(sender);
         let bell = Bell { news: &sender, pipe: &bell_writer };
         let cancelled = AtomicBool::new(false);
+        let end_of_watch = watch::Stop::new()
+            .map_err(|errno| Mistake::System { operation: "make an event descriptor", source: errno.into() })?;
         let output = self.output();
         let (this, reporter, cancelled) = (&self, &reporter, &cancelled);
+        let watching = Watching { watch, end: &end_of_watch };
         std::thread::scope(|scope| {
             scope.spawn(move || this.bring_up(reporter, cancelled, bell));
             let events = Events { bell: bell_reader, news: receiver, signals };
-            let result = this.follow_to_the_end(scope, events, output, cancelled, bell);
+            let result = this.follow_to_the_end(scope, events, output, cancelled, bell, watching);
             // The scope waits for its workers: nothing new is begun.
             cancelled.store(true, Ordering::Relaxed);
+            end_of_watch.set();
+            if let (true, Ok(code)) = (end_of_watch.is_building(), &result) {
+                // A build is left where it is: the next command goes on from there.
+                std::process::exit(i32::from(*code));
+            }
             result
         })
     }
@@ -167,14 +189,26 @@ impl Attached<'_> {
     fn bring_up(&self, reporter: &Reporter, cancelled: &AtomicBool, bell: Bell<'_>) {
         let on_start = |spec: &ContainerSpec| {
             reporter.end_block();
-            // Read here: when the loop hears of it, the container may have started, or even ended.
-            if let Ok(state) = self.engine.store().containers().state(&spec.id) {
-                bell.ring(News::Starting(Box::new(Member { spec: spec.clone(), state })));
-            }
+            self.announce(spec, bell);
         };
         let result = self.engine.up(self.project, self.up, reporter, cancelled, Some(&on_start));
         reporter.end_block();
         bell.ring(News::Up(result));
+    }
+
+    /// Watches files; containers that are made on the way are followed.
+    fn keep(&self, watch: Watch<'_>, end: &watch::Stop, bell: Bell<'_>) {
+        let starting = |spec: &ContainerSpec| self.announce(spec, bell);
+        let screen = Screen { context: self.context, services: self.named, quiet: false, starting: Some(&starting) };
+        bell.ring(News::Watched(watch.run(&screen, end)));
+    }
+
+    /// Tells the loop of a container that is about to start.
+    fn announce(&self, spec: &ContainerSpec, bell: Bell<'_>) {
+        // Read here: when the loop hears of it, the container may have started, or even ended.
+        if let Ok(state) = self.engine.store().containers().state(&spec.id) {
+            bell.ring(News::Starting(Box::new(Member { spec: spec.clone(), state })));
+        }
     }
 
     fn follow_to_the_end<'s>(
@@ -184,12 +218,22 @@ impl Attached<'_> {
         mut output: Output,
         cancelled: &'s AtomicBool,
         bell: Bell<'s>,
+        mut watching: Watching<'s>,
     ) -> Outcome {
-        let mut course = Course { up_running: true, stop: Stop::No, killed: false, code: None, failure: None };
+        let mut course =
+            Course { up_running: true, watching: false, stop: Stop::No, killed: false, code: None, failure: None };
         while course.goes_on(&output) {
             events.wait(&output)?;
             while let Some(news) = events.next_news() {
+                let is_up = matches!(news, News::Up(Ok(_)));
                 self.take_news(news, &mut output, &mut course)?;
+                if is_up
+                    && course.stop == Stop::No
+                    && let Some(watch) = watching.watch.take()
+                {
+                    course.watching = true;
+                    scope.spawn(move || self.keep(watch, watching.end, bell));
+                }
             }
             for ended in output.turn()? {
                 self.container_ended(&ended, &mut course);
@@ -201,7 +245,9 @@ impl Attached<'_> {
             }
             if course.stop == Stop::Wanted {
                 cancelled.store(true, Ordering::Relaxed);
-                if !course.up_running {
+                watching.end.set();
+                let is_watched = course.watching && !watching.end.is_building();
+                if !course.up_running && !is_watched {
                     course.stop = Stop::Running;
                     scope.spawn(move || bell.ring(News::Stopped(self.stop_all())));
                 }
@@ -245,6 +291,12 @@ impl Attached<'_> {
                     Err(engine::Error::Interrupted) => {}
                     // What runs goes on in the background; the error is what the user must see.
                     Err(error) => course.failure = Some(Failure::of_engine(error)),
+                }
+            }
+            News::Watched(result) => {
+                course.watching = false;
+                if let Err(error) = result {
+                    self.context.show_error(&error);
                 }
             }
             News::Stopped(result) => {

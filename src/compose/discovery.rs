@@ -47,6 +47,9 @@ pub(crate) fn discover(load: &mut Load, options: &Options) -> Result<Scope, Erro
         env_files = found;
     }
     let project_directory = folder(&files);
+    if env_files.is_empty() && options.env_files.is_empty() {
+        load.sources.insert(project_directory.join(".env"));
+    }
     let project_name = name(options, &environment, &project_directory)?;
     let profiles = match options.profiles.as_slice() {
         // Without any, the profile of no name is active, as in Compose: `profiles: ["${DEBUG:+debug}"]` is on by default.
@@ -112,6 +115,7 @@ fn files_of_environment(
 fn search(load: &mut Load, folder: &Path) -> Vec<PathBuf> {
     for folder in folder.ancestors() {
         if let Some(file) = preferred(load, folder, &NAMES) {
+            load.sources.extend(OVERRIDES.iter().map(|name| folder.join(name)));
             return [Some(file), preferred(load, folder, &OVERRIDES)].into_iter().flatten().collect();
         }
     }

@@ -151,6 +151,8 @@ pub struct Loaded {
     pub tree: Node,
     /// What was noticed on the way, in the order of the phases.
     pub warnings: Vec<Warning>,
+    /// Every file that was read, or would have been had it been there; absolute.
+    pub sources: Vec<PathBuf>,
     /// What of the specification this project uses and wharf does not act on yet.
     unsupported: Vec<Warning>,
     /// Whether variables were substituted: dollar signs are doubled in output then, so that it can be loaded again.
@@ -247,7 +249,8 @@ pub fn load(options: &Options) -> Result<Loaded, Error> {
     });
     let interpolated = written.is_none();
     let tree = written.unwrap_or(tree);
-    Ok(Loaded { project, tree, warnings: load.take_warnings(), unsupported, interpolated })
+    let sources = load.sources.iter().cloned().collect();
+    Ok(Loaded { project, tree, warnings: load.take_warnings(), sources, unsupported, interpolated })
 }
 
 /// The variables that the project's files name, by name. Of several that say different things of one, the first counts.

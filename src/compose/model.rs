@@ -243,6 +243,7 @@ pub(crate) fn read_env_files(
 ) -> Result<BTreeMap<String, String>, Error> {
     let mut variables = BTreeMap::new();
     for file in files {
+        load.sources.insert(file.clone());
         let bytes = crate::base::fs::read_limited(file, ENV_FILE_BYTES_MAX)?;
         load.charge(Span::default(), bytes.len())?;
         let text = String::from_utf8_lossy(&bytes);

@@ -1,5 +1,6 @@
 //! One load in progress: the files read so far, what was found wrong, and what it has cost.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -30,6 +31,8 @@ pub(crate) struct Load {
     files: Vec<SourceFile>,
     /// Variables were not substituted: text with a dollar sign may stand for anything.
     pub lenient: bool,
+    /// Every file that was read, or would have been had it been there.
+    pub sources: BTreeSet<PathBuf>,
     mistakes: Vec<Mistake>,
     warnings: Vec<Warning>,
     nodes: usize,
@@ -40,6 +43,7 @@ pub(crate) struct Load {
 impl Load {
     /// Reads a YAML file and returns its index.
     pub fn read(&mut self, path: &Path) -> Result<u32, Error> {
+        self.sources.insert(path.to_owned());
         let bytes = fs::read_limited(path, FILE_BYTES_MAX)?;
         self.add(path, bytes)
     }

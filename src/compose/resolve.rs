@@ -98,6 +98,7 @@ fn read(
 ) -> Result<(), Error> {
     let path = PathBuf::from(file.as_str().or_else(|| file.get("path")?.as_str()).unwrap_or_default());
     let required = file.get("required").map(|node| &node.value) != Some(&Value::Bool(false));
+    load.sources.insert(path.clone());
     let bytes = match crate::base::fs::read_limited(&path, ENV_FILE_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(error) if error.is_not_found() && !required => return Ok(()),

@@ -273,9 +273,9 @@ fn is_folder(place: &OwnedFd) -> rustix::io::Result<bool> {
 }
 
 /// Below the root, without `.`; `..` goes up by name, as people mean it.
-fn clean(path: &str) -> PathBuf {
+pub(super) fn clean(path: impl AsRef<Path>) -> PathBuf {
     let mut clean = PathBuf::new();
-    for part in Path::new(path).components() {
+    for part in path.as_ref().components() {
         match part {
             Component::Normal(part) => clean.push(part),
             Component::ParentDir => _ = clean.pop(),

@@ -38,6 +38,7 @@ pub mod service;
 pub mod signal;
 pub mod start;
 pub mod stats;
+pub mod sync;
 pub mod up;
 pub mod volume;
 

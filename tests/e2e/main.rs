@@ -23,4 +23,5 @@ mod stress;
 mod terminal;
 mod trouble;
 mod wait;
+mod watch;
 mod world;

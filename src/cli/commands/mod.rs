@@ -49,6 +49,7 @@ pub(super) mod update;
 pub(super) mod version;
 pub(super) mod volume;
 mod wait;
+mod watch;
 
 use super::docker::container;
 use super::{Context, Outcome};
@@ -61,6 +62,7 @@ pub const OVERVIEW: &str = "\
 Run:
   up          Build, create and start the project's services
   down        Stop and remove the project's containers and networks
+  watch       Bring services up and keep them as the files say: sync, rebuild, restart
   run         Run a one-off container of a service, or a container of an image
   exec        Run a command in a running container
   attach      Connect to a container's first process
@@ -197,6 +199,7 @@ verbs! {
     Version(version) "version" root: false;
     Volume(volume) "volume" root: true;
     Wait(wait) "wait" root: true;
+    Watch(watch) "watch" root: true;
 }
 
 impl Verb {

@@ -8,6 +8,7 @@ use crate::engine::up::Up;
 use crate::graph::converge::{Recreate, Wish};
 use crate::graph::dependency;
 use crate::model::project::Project;
+use crate::watch::Watch;
 
 /// Build, create and start the project's services
 #[derive(Debug, clap::Args)]
@@ -67,6 +68,9 @@ pub struct Args {
     /// Longest time for that in seconds
     #[arg(long, value_name = "SECONDS")]
     wait_timeout: Option<u64>,
+    /// Keep the services as the files say: sync, rebuild, restart
+    #[arg(short, long)]
+    watch: bool,
 }
 
 /// What `up` and `create` share.
@@ -194,6 +198,9 @@ impl Args {
             (background, (self.exit_code_from.is_some(), "--exit-code-from")),
             (background, (!self.attach.is_empty(), "--attach")),
             (background, (self.attach_dependencies, "--attach-dependencies")),
+            (background, (self.watch, "--watch")),
+            ((self.creation.no_build, "--no-build"), (self.watch, "--watch")),
+            ((self.no_start, "--no-start"), (self.watch, "--watch")),
             (no_recreate, (self.renew_anon_volumes, "--renew-anon-volumes")),
             (no_recreate, (self.always_recreate_deps, "--always-recreate-deps")),
             (
@@ -262,6 +269,17 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     };
     let shown = args.shown(project)?;
     let engine = context.engine_with_launcher()?;
+    let watch = match args.watch && !context.global.dry_run {
+        true => {
+            let options = crate::watch::Options {
+                services: args.services.clone(),
+                scale: up.wish.scale.clone(),
+                ..flags::watch_options(project)
+            };
+            Some(Watch::new(&engine, &loaded, options)?)
+        }
+        false => None,
+    };
     let reporter = context.reporter("Running");
     if args.creation.quiet_pull || args.creation.quiet_build {
         reporter.leave_out_parts();
@@ -274,5 +292,16 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         return if context.global.dry_run { context.print_plan(&plan) } else { Ok(0) };
     }
     let look = Look { prefix: !args.no_log_prefix, colour: !args.no_color, timestamps: args.timestamps };
-    Attached { context, engine: &engine, project, up: &up, look, shown, abort: args.abort(), timeout }.run(reporter)
+    Attached {
+        context,
+        engine: &engine,
+        project,
+        up: &up,
+        look,
+        shown,
+        abort: args.abort(),
+        timeout,
+        named: &args.services,
+    }
+    .run(reporter, watch)
 }

@@ -85,6 +85,13 @@ pub fn switch(environment: &BTreeMap<String, String>, variable: &str) -> bool {
         .is_some_and(|value| ["1", "t", "true", "y", "yes", "on"].contains(&value.to_ascii_lowercase().as_str()))
 }
 
+/// How files are watched in the environment of a project.
+///
+/// `WHARF_WATCH_POLL=1` looks at everything from time to time: for folders of other hosts, which send no events.
+pub fn watch_options(project: &crate::model::project::Project) -> crate::watch::Options {
+    crate::watch::Options { poll: switch(&project.environment, "WHARF_WATCH_POLL"), ..crate::watch::Options::default() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
