@@ -42,6 +42,25 @@ impl Failure {
             error => error.into(),
         }
     }
+
+    /// What the user was told to ignore, as warnings.
+    ///
+    /// Errors: what is no error of the work, such as Ctrl-C.
+    pub fn ignored(self, context: &super::Context) -> Result<(), Self> {
+        let errors = match self {
+            Self::Error(error) => vec![error],
+            Self::Errors(errors) => errors,
+            other => return Err(other),
+        };
+        for error in errors {
+            // With the cause right below it, in one line.
+            match error.source() {
+                Some(cause) => context.warn(&format!("{error}: {cause}")),
+                None => context.warn(&error.to_string()),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl From<io::Error> for Failure {

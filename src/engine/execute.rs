@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::images::ImageWish;
 use super::rolling::Failures;
 use super::service::Replica;
 use super::{Cancelled, Engine, Error, Result};
@@ -147,6 +148,9 @@ fn words(action: &Action) -> (&'static str, &'static str) {
         Action::UnpauseContainer { .. } => ("Unpausing", "Unpaused"),
         Action::StopContainer { .. } => ("Stopping", "Stopped"),
         Action::KillContainer { .. } => ("Killing", "Killed"),
+        Action::GetImage { build: false, .. } => ("Pulling", "Pulled"),
+        Action::GetImage { build: true, .. } => ("Building", "Built"),
+        Action::PushImage { .. } => ("Pushing", "Pushed"),
         Action::RunHook { .. } => ("Running", "Exited"),
         Action::Settle { .. } => ("Waiting", "Updated"),
         Action::Delay { .. } => ("Waiting", "Waited"),
@@ -214,6 +218,14 @@ impl Runner<'_> {
             Action::RemoveContainer { id, volumes, .. } => engine.remove(id, true, *volumes)?,
             Action::Wait { service, condition, required, wanted_by } => {
                 return self.wait(service, *condition, *required, wanted_by);
+            }
+            Action::GetImage { service, build, .. } => {
+                let wish = ImageWish { build: *build, ..ImageWish::default() };
+                let services = [self.service(service)?];
+                engine.ensure_images(self.project()?, &services, &wish, self.execution.progress)?;
+            }
+            Action::PushImage { image } => {
+                crate::image::push(&engine.store, &image.parse()?, self.execution.progress)?;
             }
             Action::RemoveImage { reference } => {
                 if let Err(error) = engine.remove_image(reference) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::service::{HAS_NO_IMAGE, image_name, in_service};
 use super::{Engine, Error, Result};
 use crate::build::{self, BuildNetwork, BuildRequest, DockerfileSource, RemoteContext, SshSource};
+use crate::graph::plan::Action;
 use crate::image::{self, PullOptions};
 use crate::model::event::{Event, EventStatus, Progress};
 use crate::model::image::Image;
@@ -41,6 +42,8 @@ pub struct ImageWish {
     pub pull_base: bool,
     /// `--build-arg`, above the file's.
     pub build_args: BTreeMap<String, Option<String>>,
+    /// `--ssh`, besides the file's.
+    pub ssh: Vec<String>,
 }
 
 /// How one image is to be had.
@@ -63,31 +66,7 @@ impl Engine {
         wish: &ImageWish,
         progress: &dyn Progress,
     ) -> Result<()> {
-        let mut needs: BTreeMap<String, (&Service, Need<'_>)> = BTreeMap::new();
-        for service in services {
-            let name = image_name(project, service);
-            if needs.contains_key(&name) {
-                continue;
-            }
-            if let Some(need) =
-                self.need(&name, service, wish).map_err(|error| in_service(project, service, HAS_NO_IMAGE, error))?
-            {
-                needs.insert(name, (service, need));
-            }
-        }
-        for service in services {
-            for (name, reference) in further_images(service)? {
-                let is_here = self.store.images().resolve(&reference)?.is_some();
-                let pull = match wish.pull {
-                    Some(PullPolicy::Always) => true,
-                    Some(PullPolicy::Never) => false,
-                    Some(PullPolicy::Missing) | None => !is_here,
-                };
-                if pull && !needs.contains_key(&name) {
-                    needs.insert(name, (service, Need::Pull(reference)));
-                }
-            }
-        }
+        let needs = self.needs(project, services, wish)?;
         if needs.is_empty() {
             return Ok(());
         }
@@ -105,6 +84,62 @@ impl Engine {
             workers.into_iter().filter_map(|worker| worker.join().ok()).flatten().collect()
         });
         Error::of_several(results.into_iter().filter_map(Result::err).collect())
+    }
+
+    /// What [`Engine::ensure_images`] would do, and why.
+    pub fn plan_images(
+        &self,
+        project: &Project,
+        services: &[&Service],
+        wish: &ImageWish,
+    ) -> Result<Vec<(Action, String)>> {
+        let mut actions = Vec::new();
+        for (image, (service, need)) in self.needs(project, services, wish)? {
+            let is_here = self.store.images().resolve(&image.parse()?)?.is_some();
+            let build = matches!(need, Need::Build(_));
+            let why = match (is_here, build) {
+                (false, _) => "it is not here",
+                (true, true) => "asked for",
+                (true, false) => "its pull policy says so",
+            };
+            let service = service.name.clone();
+            actions.push((Action::GetImage { service, image, build }, why.to_owned()));
+        }
+        Ok(actions)
+    }
+
+    fn needs<'p>(
+        &self,
+        project: &Project,
+        services: &[&'p Service],
+        wish: &ImageWish,
+    ) -> Result<BTreeMap<String, (&'p Service, Need<'p>)>> {
+        let mut needs: BTreeMap<String, (&Service, Need<'_>)> = BTreeMap::new();
+        for service in services.iter().copied() {
+            let name = image_name(project, service);
+            if needs.contains_key(&name) {
+                continue;
+            }
+            if let Some(need) =
+                self.need(&name, service, wish).map_err(|error| in_service(project, service, HAS_NO_IMAGE, error))?
+            {
+                needs.insert(name, (service, need));
+            }
+        }
+        for service in services.iter().copied() {
+            for (name, reference) in further_images(service)? {
+                let is_here = self.store.images().resolve(&reference)?.is_some();
+                let pull = match wish.pull {
+                    Some(PullPolicy::Always) => true,
+                    Some(PullPolicy::Never) => false,
+                    Some(PullPolicy::Missing) | None => !is_here,
+                };
+                if pull && !needs.contains_key(&name) {
+                    needs.insert(name, (service, Need::Pull(reference)));
+                }
+            }
+        }
+        Ok(needs)
     }
 
     fn need<'p>(&self, name: &str, service: &'p Service, wish: &ImageWish) -> Result<Option<Need<'p>>> {
@@ -345,7 +380,7 @@ fn build_request(project: &Project, service: &Service, build: &Build, wish: &Ima
         };
         request.secrets.insert(secret.target.clone().unwrap_or_else(|| secret.source.clone()), source);
     }
-    for entry in &build.ssh {
+    for entry in build.ssh.iter().chain(&wish.ssh) {
         let (id, path) = entry.split_once('=').unwrap_or((entry, ""));
         let source = match path {
             "" => std::env::var_os("SSH_AUTH_SOCK").map(|path| SshSource::Socket(path.into())),

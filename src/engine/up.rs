@@ -53,8 +53,9 @@ impl Engine {
         let deadline = up.wait_timeout.map(|timeout| Instant::now() + timeout);
         let selected = selected(project, &up.wish)?;
         let observed = self.observe(&project.name, Some(project))?;
-        let plan = converge::up(project, &observed, &up.wish)?;
+        let mut plan = converge::up(project, &observed, &up.wish)?;
         if up.dry_run {
+            plan.prepend(self.plan_images(project, &selected, &up.images)?);
             return Ok(plan);
         }
         report_running(&observed, &selected, &plan, progress);

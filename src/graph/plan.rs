@@ -164,6 +164,20 @@ pub enum Action {
         /// How long.
         delay: Duration,
     },
+    /// Get the image of a service.
+    GetImage {
+        /// The service.
+        service: String,
+        /// The image's name.
+        image: String,
+        /// Built, not pulled.
+        build: bool,
+    },
+    /// Send an image of a service to its registry.
+    PushImage {
+        /// The image's name.
+        image: String,
+    },
     /// Remove an image.
     RemoveImage {
         /// As the file names it.
@@ -211,6 +225,19 @@ impl Plan {
         StepId(self.steps.len() - 1)
     }
 
+    /// Puts steps before all others; containers are made after them.
+    pub fn prepend(&mut self, actions: Vec<(Action, String)>) {
+        let count = actions.len();
+        for step in &mut self.steps {
+            step.after.iter_mut().for_each(|before| before.0 += count);
+            if matches!(step.action, Action::CreateContainer { .. }) {
+                step.after.splice(0..0, (0..count).map(StepId));
+            }
+        }
+        let first = actions.into_iter().map(|(action, why)| Step { action, after: Vec::new(), why });
+        self.steps.splice(0..0, first);
+    }
+
     /// For each step, the steps that wait for it.
     pub fn dependents(&self) -> BTreeMap<StepId, Vec<StepId>> {
         let mut dependents: BTreeMap<StepId, Vec<StepId>> = BTreeMap::new();
@@ -240,7 +267,9 @@ impl Action {
             Self::Wait { service, .. } | Self::Settle { service, .. } | Self::Delay { service, .. } => {
                 format!("Service {service}")
             }
-            Self::RemoveImage { reference } => format!("Image {reference}"),
+            Self::RemoveImage { reference: image } | Self::GetImage { image, .. } | Self::PushImage { image } => {
+                format!("Image {image}")
+            }
         }
     }
 }
@@ -269,6 +298,9 @@ impl fmt::Display for Action {
                 write!(f, "wait until {service} {} runs well", numbers.join(", "))
             }
             Self::Delay { service, delay } => write!(f, "wait {delay:?} before more of {service} is replaced"),
+            Self::GetImage { image, build: false, .. } => write!(f, "pull image {image}"),
+            Self::GetImage { image, build: true, .. } => write!(f, "build image {image}"),
+            Self::PushImage { image } => write!(f, "push image {image}"),
             Self::RemoveImage { reference } => write!(f, "remove image {reference}"),
         }
     }

@@ -1,8 +1,9 @@
 use std::collections::BTreeSet;
 
-use crate::cli::{Context, Mistake, Outcome, flags};
+use crate::cli::{Context, Outcome, flags};
 use crate::engine::images::ImageWish;
 use crate::graph::dependency::Graph;
+use crate::graph::plan::{Action, Plan};
 use crate::model::project::Service;
 
 /// Build the images of services
@@ -25,6 +26,26 @@ pub struct Args {
     /// Also the services that these depend on
     #[arg(long)]
     with_dependencies: bool,
+    /// Push the images, too
+    #[arg(long)]
+    push: bool,
+    /// Agent or key for RUN steps: default, or ID[=SOCKET|KEY]
+    #[arg(long, value_name = "ID[=PATH]", num_args = 0..=1, default_missing_value = "default")]
+    ssh: Vec<String>,
+    #[arg(long, hide = true)]
+    builder: Option<String>,
+    #[arg(short, long, hide = true)]
+    memory: Option<String>,
+    #[arg(long, hide = true)]
+    provenance: Option<String>,
+    #[arg(long, hide = true)]
+    sbom: Option<String>,
+    #[arg(long, hide = true)]
+    compress: bool,
+    #[arg(long, hide = true)]
+    force_rm: bool,
+    #[arg(long, hide = true)]
+    no_rm: bool,
 }
 
 /// Builds images, those of different services in parallel.
@@ -41,25 +62,29 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         context.warn("no service to build");
         return Ok(0);
     }
-    if context.global.dry_run {
-        let names: Vec<String> = services.iter().map(|service| service.name.clone()).collect();
-        return Err(Mistake::usage(format!(
-            "a build cannot be tried without doing it; it would build {}",
-            names.join(", ")
-        ))
-        .into());
-    }
     let wish = ImageWish {
         build: true,
         no_cache: args.no_cache,
         pull_base: args.pull,
         build_args: flags::environment(&args.build_arg),
+        ssh: args.ssh.clone(),
         ..ImageWish::default()
     };
     let engine = context.engine()?;
+    let mut pushes = Plan::default();
+    for service in services.iter().filter(|_| args.push) {
+        for image in service.image.iter().chain(service.build.iter().flat_map(|build| &build.tags)) {
+            pushes.push(Action::PushImage { image: image.clone() }, Vec::new(), "--push");
+        }
+    }
+    if context.global.dry_run {
+        pushes.prepend(engine.plan_images(project, &services, &wish)?);
+        return context.print_plan(&pushes);
+    }
     let reporter = context.reporter_unless(args.quiet, "Building");
     context.perform_transfer(reporter, Some(project), |execution| {
-        engine.ensure_images(project, &services, &wish, execution.progress)
+        engine.ensure_images(project, &services, &wish, execution.progress)?;
+        engine.execute(&pushes, execution)
     })?;
     Ok(0)
 }

@@ -23,7 +23,8 @@ pub struct Args {
     /// Which replica of the service
     #[arg(long, value_name = "N")]
     index: Option<u32>,
-    #[arg(long, hide = true)]
+    /// To every replica of the service
+    #[arg(long, conflicts_with = "index")]
     all: bool,
 }
 
@@ -50,12 +51,20 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
             (Place::on_host(&args.destination)?.copy_from(&source, options)?, args.destination.clone())
         }
         (None, Some((name, path))) => {
-            let destination = place(name, path)?;
             if args.source == "-" {
-                destination.write_archive(options, io::stdin().lock())?;
+                place(name, path)?.write_archive(options, io::stdin().lock())?;
                 return Ok(0);
             }
-            (destination.copy_from(&Place::on_host(&args.source)?, options)?, args.destination.clone())
+            let source = Place::on_host(&args.source)?;
+            let mut bytes = 0;
+            if args.all {
+                for member in scope.select(context, &[name.to_owned()])? {
+                    bytes += scope.engine.place_in(&member.spec.id, path)?.copy_from(&source, options)?;
+                }
+            } else {
+                bytes = place(name, path)?.copy_from(&source, options)?;
+            }
+            (bytes, args.destination.clone())
         }
         (Some(_), Some(_)) => return Err(Mistake::usage("copying between containers is not supported").into()),
         (None, None) => {

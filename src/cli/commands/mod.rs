@@ -31,6 +31,7 @@ pub(super) mod port;
 pub(super) mod ps;
 pub(super) mod pull;
 pub(super) mod push;
+mod push_services;
 mod restart;
 mod rm;
 pub(super) mod rmi;
@@ -48,6 +49,7 @@ mod up;
 pub(super) mod update;
 pub(super) mod version;
 pub(super) mod volume;
+mod volumes;
 mod wait;
 mod watch;
 
@@ -89,6 +91,7 @@ Look:
   export      Write a container's files as a tar
   port        Show where a port is published
   images      List the images that containers were made from
+  volumes     List the project's volumes
   ls          List projects
   config      Show the project as it is understood (also: convert)
   graph       Draw the services and what they wait for
@@ -97,6 +100,7 @@ Look:
 Images:
   build       Build the images of services
   pull        Pull images
+  push        Push images
   load        Load the images of an archive (docker save, OCI layout)
   import      Make an image of a tar of a root file system
   tag         Give an image another name
@@ -181,6 +185,7 @@ verbs! {
     Pause(pause) "pause" root: true;
     Port(port) "port" root: true;
     Ps(ps) "ps" root: true;
+    Push(push_services) "push" root: true;
     Pull(pull) "pull" root: true;
     Restart(restart) "restart" root: true;
     Rm(rm) "rm" root: true;
@@ -198,6 +203,7 @@ verbs! {
     Up(up) "up" root: true;
     Version(version) "version" root: false;
     Volume(volume) "volume" root: true;
+    Volumes(volumes) "volumes" root: true;
     Wait(wait) "wait" root: true;
     Watch(watch) "watch" root: true;
 }

@@ -1,9 +1,9 @@
 use std::collections::BTreeSet;
 
-use crate::base::error::Explain;
-use crate::cli::{Context, Failure, Outcome};
+use crate::cli::{Context, Outcome};
 use crate::engine::images::{ImageWish, PullPolicy};
 use crate::graph::dependency::Graph;
+use crate::graph::plan::Plan;
 use crate::model::project::{Project, Service};
 use crate::model::reference::Reference;
 
@@ -75,26 +75,20 @@ fn pull_services(context: &Context, args: &Args, project: &Project) -> Outcome {
     let policy = if args.policy == Policy::Always { PullPolicy::Always } else { PullPolicy::Missing };
     let wish = ImageWish { pull: Some(policy), no_build: true, ..ImageWish::default() };
     let engine = context.engine()?;
+    if context.global.dry_run {
+        let mut plan = Plan::default();
+        plan.prepend(engine.plan_images(project, &pullable, &wish)?);
+        return context.print_plan(&plan);
+    }
     let reporter = context.reporter_unless(args.quiet, "Pulling");
     let pulled = context.perform_transfer(reporter, Some(project), |execution| {
         engine.ensure_images(project, &pullable, &wish, execution.progress)
     });
     match pulled {
-        Err(Failure::Error(error)) if args.ignore_pull_failures => context.warn(&with_causes(error.as_ref())),
-        Err(Failure::Errors(errors)) if args.ignore_pull_failures => {
-            errors.iter().for_each(|error| context.warn(&with_causes(error.as_ref())));
-        }
+        Err(failure) if args.ignore_pull_failures => failure.ignored(context)?,
         pulled => pulled?,
     }
     Ok(0)
-}
-
-/// An error and the cause right below it, in one line.
-fn with_causes(error: &dyn Explain) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
 }
 
 /// Pulls images by name.

@@ -21,6 +21,13 @@ pub struct Args {
     disable_content_trust: bool,
 }
 
+impl Args {
+    /// The same as typed.
+    pub(super) fn of(images: &[String], all_tags: bool, quiet: bool) -> Self {
+        Self { images: images.to_vec(), all_tags, quiet, disable_content_trust: false }
+    }
+}
+
 /// Pushes; prints the digests.
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let engine = context.engine()?;

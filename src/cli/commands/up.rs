@@ -62,6 +62,8 @@ pub struct Args {
     /// Seconds until SIGKILL when containers are stopped
     #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true)]
     timeout: Option<i64>,
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, hide = true)]
+    menu: Option<bool>,
     /// Return once everything runs, or is healthy where it has a health check
     #[arg(long)]
     wait: bool,

@@ -8,7 +8,7 @@ use crate::cli::docker::{describe, inspect};
 use crate::cli::show::filter::Filters;
 use crate::cli::show::list::{self, Format, JsonList};
 use crate::cli::show::table::Table;
-use crate::cli::{Context, Mistake, Outcome, flags};
+use crate::cli::{Context, Failure, Mistake, Outcome, flags};
 use crate::model::volume::VolumeRecord;
 use crate::store::{Kind, Store};
 
@@ -135,22 +135,34 @@ fn list(context: &Context, args: &List) -> Outcome {
         volumes = kept;
     }
     let mut out = context.output();
-    if args.quiet {
-        for volume in &volumes {
-            writeln!(out, "{}", volume.name)?;
-        }
-    } else {
-        let rows = volumes.iter().map(|volume| row(engine.store(), volume)).collect();
-        list::write(&mut out, &format, JsonList::Lines, rows, || {
-            let mut table = Table::new(["DRIVER", "VOLUME NAME"]);
-            for volume in &volumes {
-                table.row(vec!["local".into(), volume.name.clone()]);
-            }
-            table
-        })?;
-    }
+    write(&mut out, engine.store(), &volumes, &format, args.quiet)?;
     out.flush()?;
     Ok(0)
+}
+
+/// Writes a list of volumes.
+pub(super) fn write(
+    out: &mut impl Write,
+    store: &Store,
+    volumes: &[VolumeRecord],
+    format: &Format,
+    quiet: bool,
+) -> Result<(), Failure> {
+    if quiet {
+        for volume in volumes {
+            writeln!(out, "{}", volume.name)?;
+        }
+        return Ok(());
+    }
+    let rows = volumes.iter().map(|volume| row(store, volume)).collect();
+    list::write(out, format, JsonList::Lines, rows, || {
+        let mut table = Table::new(["DRIVER", "VOLUME NAME"]);
+        for volume in volumes {
+            table.row(vec!["local".into(), volume.name.clone()]);
+        }
+        table
+    })?;
+    Ok(())
 }
 
 /// Source of the keys: docker/cli `formatter/volume.go`.
