@@ -66,6 +66,7 @@ pub(crate) fn finish(
         services: typed_services(load, tree.get("services").and_then(Node::as_map)),
         disabled_services: typed_services(load, Some(&disabled)),
         networks: typed(load, tree, "networks"),
+        models: typed(load, tree, "models"),
         volumes: typed(load, tree, "volumes"),
         configs: typed(load, tree, "configs"),
         secrets: typed(load, tree, "secrets"),

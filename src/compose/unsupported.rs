@@ -13,7 +13,7 @@ fn is_unsupported(node: &Node, path: &[&str]) -> bool {
     match path {
         ["services", _, rest @ ..] => match rest {
             ["blkio_config" | "cgroup_parent" | "cpu_count" | "cpu_percent" | "cpu_rt_period" | "cpu_rt_runtime"]
-            | ["credential_spec" | "external_links" | "gpus" | "isolation" | "models" | "provider"]
+            | ["credential_spec" | "external_links" | "gpus" | "isolation"]
             | ["runtime" | "storage_opt" | "use_api_socket" | "userns_mode"]
             | ["deploy", "endpoint_mode" | "rollback_config"]
             | ["deploy", "resources", "reservations", "devices" | "generic_resources"]
@@ -22,7 +22,6 @@ fn is_unsupported(node: &Node, path: &[&str]) -> bool {
             | ["volumes", ITEM, "consistency"] => true,
             ["logging", "driver"] => !matches!(text, "json-file" | "local" | "none" | ""),
             ["deploy", "placement"] => node.as_map().is_some_and(|map| !map.is_empty()),
-            ["volumes_from", ITEM] => text.starts_with("container:"),
             ["volumes", ITEM, "type"] => matches!(text, "npipe" | "cluster"),
             _ => false,
         },

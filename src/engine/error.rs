@@ -207,6 +207,16 @@ pub enum Error {
         /// The last lines of its output.
         said: Box<[String]>,
     },
+    /// The program of a `provider` could not do what was asked of it.
+    #[error("provider `{provider}` of service `{service}`: {reason}")]
+    Provider {
+        /// `provider.type`.
+        provider: String,
+        /// The service.
+        service: String,
+        /// What it said, or why it could not be asked.
+        reason: String,
+    },
     /// A thing the engine does not do.
     #[error("{what} is not supported")]
     Unsupported {

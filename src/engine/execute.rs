@@ -148,6 +148,8 @@ fn words(action: &Action) -> (&'static str, &'static str) {
         Action::UnpauseContainer { .. } => ("Unpausing", "Unpaused"),
         Action::StopContainer { .. } => ("Stopping", "Stopped"),
         Action::KillContainer { .. } => ("Killing", "Killed"),
+        Action::Provide { command: "down", .. } => ("Removing", "Removed"),
+        Action::Provide { .. } => ("Creating", "Created"),
         Action::GetImage { build: false, .. } => ("Pulling", "Pulled"),
         Action::GetImage { build: true, .. } => ("Building", "Built"),
         Action::PushImage { .. } => ("Pushing", "Pushed"),
@@ -218,6 +220,9 @@ impl Runner<'_> {
             Action::RemoveContainer { id, volumes, .. } => engine.remove(id, true, *volumes)?,
             Action::Wait { service, condition, required, wanted_by } => {
                 return self.wait(service, *condition, *required, wanted_by);
+            }
+            Action::Provide { service, command } => {
+                super::provider::run(self.project()?, self.service(service)?, command, self.execution.progress)?;
             }
             Action::GetImage { service, build, .. } => {
                 let wish = ImageWish { build: *build, ..ImageWish::default() };

@@ -30,6 +30,7 @@ pub mod observe;
 pub mod one_off;
 mod place;
 pub mod processes;
+mod provider;
 mod readiness;
 pub mod remove;
 pub mod request;

@@ -1,5 +1,6 @@
 //! `up`: images (a phase of its own), then a reading of what exists, then the plan, then its execution.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use super::{Cancelled, Engine, Result};
 use crate::graph::converge;
 use crate::graph::dependency::Graph;
 use crate::graph::observed::{Observed, ObservedContainer};
-use crate::graph::plan::Plan;
+use crate::graph::plan::{Action, Plan};
 use crate::model::container::Status;
 use crate::model::event::Progress;
 use crate::model::project::{Project, Service};
@@ -51,10 +52,16 @@ impl Engine {
         on_start: Option<OnStart<'_>>,
     ) -> Result<Plan> {
         let deadline = up.wait_timeout.map(|timeout| Instant::now() + timeout);
+        let chosen = chosen(project, &up.wish)?;
+        let with_provided = super::provider::bring_up(project, &chosen, up.dry_run, progress)?;
+        let project = with_provided.as_ref();
         let selected = selected(project, &up.wish)?;
         let observed = self.observe(&project.name, Some(project))?;
         let mut plan = converge::up(project, &observed, &up.wish)?;
         if up.dry_run {
+            let provided = chosen.iter().filter(|service| service.provider.is_some());
+            let provide = |service: &&&Service| Action::Provide { service: service.name.clone(), command: "up" };
+            plan.prepend(provided.map(|service| (provide(&service), "it is not a container".to_owned())).collect());
             plan.prepend(self.plan_images(project, &selected, &up.images)?);
             return Ok(plan);
         }
@@ -84,7 +91,14 @@ fn report_running(observed: &Observed, selected: &[&Service], plan: &Plan, progr
     }
 }
 
-/// The services that the wish concerns, with their dependencies.
+/// The services that the wish concerns, with their dependencies, in the order of these.
+fn chosen<'p>(project: &'p Project, wish: &converge::Wish) -> Result<Vec<&'p Service>> {
+    let graph = Graph::of(project)?;
+    let names = graph.select(project, &wish.services, wish.no_deps)?;
+    Ok(graph.order().into_iter().filter(|name| names.contains(name)).map(|name| &project.services[name]).collect())
+}
+
+/// Those of them that have containers.
 fn selected<'p>(project: &'p Project, wish: &converge::Wish) -> Result<Vec<&'p Service>> {
     let graph = Graph::of(project)?;
     let names = graph.select(project, &wish.services, wish.no_deps)?;

@@ -164,6 +164,13 @@ pub enum Action {
         /// How long.
         delay: Duration,
     },
+    /// Let the program of a service's `provider` do something.
+    Provide {
+        /// The service.
+        service: String,
+        /// `up` or `down`.
+        command: &'static str,
+    },
     /// Get the image of a service.
     GetImage {
         /// The service.
@@ -264,7 +271,10 @@ impl Action {
             | Self::KillContainer { name, .. }
             | Self::RemoveContainer { name, .. } => format!("Container {name}"),
             Self::RunHook { service, number, .. } => format!("Hook {service}-{number}"),
-            Self::Wait { service, .. } | Self::Settle { service, .. } | Self::Delay { service, .. } => {
+            Self::Wait { service, .. }
+            | Self::Provide { service, .. }
+            | Self::Settle { service, .. }
+            | Self::Delay { service, .. } => {
                 format!("Service {service}")
             }
             Self::RemoveImage { reference: image } | Self::GetImage { image, .. } | Self::PushImage { image } => {
@@ -298,6 +308,7 @@ impl fmt::Display for Action {
                 write!(f, "wait until {service} {} runs well", numbers.join(", "))
             }
             Self::Delay { service, delay } => write!(f, "wait {delay:?} before more of {service} is replaced"),
+            Self::Provide { service, command } => write!(f, "let the provider of {service} do {command}"),
             Self::GetImage { image, build: false, .. } => write!(f, "pull image {image}"),
             Self::GetImage { image, build: true, .. } => write!(f, "build image {image}"),
             Self::PushImage { image } => write!(f, "push image {image}"),

@@ -70,6 +70,13 @@ pub fn down(project: Option<&Project>, observed: &Observed, wish: &Down) -> Plan
         let action = Action::RemoveContainer { id, name: container.name.clone(), volumes: wish.volumes };
         removals.push((*container, plan.push(action, after, "down")));
     }
+    for service in project.iter().flat_map(|project| project.services.values()) {
+        let is_meant = wish.services.is_empty() || wish.services.contains(&service.name);
+        if is_meant && service.provider.is_some() {
+            let after = removals.iter().map(|(_, step)| *step).collect();
+            plan.push(Action::Provide { service: service.name.clone(), command: "down" }, after, "down");
+        }
+    }
     if !wish.services.is_empty() {
         return plan;
     }

@@ -37,6 +37,8 @@ pub struct Project {
     pub volumes: BTreeMap<String, Volume>,
     /// Configs declared at the top level.
     pub configs: BTreeMap<String, FileObject>,
+    /// Models declared at the top level.
+    pub models: BTreeMap<String, Model>,
     /// Secrets declared at the top level.
     pub secrets: BTreeMap<String, FileObject>,
     /// Where things stand in the files, for errors found after loading.
@@ -218,6 +220,10 @@ pub struct Service {
     pub cgroup: Option<String>,
     /// Parent cgroup.
     pub cgroup_parent: Option<String>,
+    /// Something else than a container, made by another program.
+    pub provider: Option<Provider>,
+    /// Models it uses, by key, `None` for one without options.
+    pub models: BTreeMap<String, Option<ModelUse>>,
     /// Mount the volumes of other services or containers.
     pub volumes_from: Vec<String>,
     /// Legacy links: `service[:alias]`.
@@ -582,6 +588,39 @@ pub struct Hook {
     pub image: Option<String>,
     /// Once for each container that is started (`pre_start`), instead of once before the first.
     pub per_replica: bool,
+}
+
+/// `provider:`: a program that makes what the service stands for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Provider {
+    /// The program: a plugin of Docker's, or one in PATH.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its options, each with one value or several.
+    pub options: BTreeMap<String, serde_json::Value>,
+}
+
+/// A service's use of a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ModelUse {
+    /// Variable for the address of its runner; default `<KEY>_URL`.
+    pub endpoint_var: Option<String>,
+    /// Variable for its name; default `<KEY>_MODEL`.
+    pub model_var: Option<String>,
+}
+
+/// A model at the top level.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Model {
+    /// Its name in a registry.
+    pub model: String,
+    /// Tokens that its runner looks at.
+    pub context_size: Option<u64>,
+    /// Flags of its runner.
+    pub runtime_flags: Vec<String>,
 }
 
 /// A network at the top level.

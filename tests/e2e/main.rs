@@ -16,6 +16,7 @@ mod hooks;
 mod look;
 mod mistakes;
 mod project;
+mod provided;
 mod registry;
 mod rolling;
 mod run;

@@ -77,8 +77,11 @@ pub fn container_name(project: &Project, service: &Service, number: u32) -> Stri
     service.container_name.clone().unwrap_or_else(|| project.name_of(&[&service.name, &number.to_string()]))
 }
 
-/// The number of containers that `service` shall have.
+/// The number of containers that `service` shall have: none where another program provides it.
 pub fn replicas(service: &Service) -> u32 {
+    if service.provider.is_some() {
+        return 0;
+    }
     service.deploy.as_ref().and_then(|deploy| deploy.replicas).or(service.scale).unwrap_or(1)
 }
 
