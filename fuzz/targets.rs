@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use wharf::build::{BuildRequest, DockerfileSource, IgnorePatterns};
+use wharf::compose::{self, Options};
 use wharf::image::{Limits, login, refers_to, unpack};
 use wharf::model::reference::Reference;
 
@@ -18,6 +19,50 @@ pub fn dockerfile(bytes: &[u8]) {
         // The words, the excerpt and the caret are made of the same foreign bytes.
         let _words = (error.to_string(), wharf::base::error::Explain::excerpts(&error));
     }
+}
+
+/// Compose files, divided by lines `#### NAME`; the first is `compose.yaml`. What loads is printed as YAML that loads
+/// to the same; what does not has places that lie in its files.
+pub fn compose(bytes: &[u8]) {
+    let folder = Scratch::new();
+    let text = String::from_utf8_lossy(bytes);
+    for (number, part) in text.split("#### ").enumerate() {
+        let (name, content) = match number {
+            0 => ("compose.yaml", part),
+            _ => part.split_once('\n').unwrap_or((part, "")),
+        };
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if !name.is_empty() && name.len() < 64 && name.chars().all(is_name) && name.chars().any(char::is_alphanumeric) {
+            std::fs::write(folder.0.join(name), content).expect("a file in a folder for temporary files");
+        }
+    }
+    let environment = [("FOO", "foo"), ("EMPTY", "")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let mut options = Options::new(folder.0.clone(), environment.into());
+    options.files = vec!["compose.yaml".into()];
+    options.project_name = Some("fuzz".to_owned());
+    options.explain = true;
+    match compose::load(&options) {
+        Ok(loaded) => {
+            let yaml = loaded.to_yaml();
+            std::fs::write(folder.0.join("printed.yaml"), &yaml).expect("a file in a folder for temporary files");
+            options.files = vec!["printed.yaml".into()];
+            // What it depends on may be a service that no profile enables, which is not printed.
+            options.check_consistency = false;
+            match compose::load(&options) {
+                Ok(again) => assert_eq!(again.to_json(), loaded.to_json(), "{text}\n---\n{yaml}"),
+                Err(error) => panic!("{error}: {:?}\n{text}\n---\n{yaml}", error.mistakes()),
+            }
+        }
+        Err(error) => {
+            // The words, the excerpt and the caret are made of the same foreign bytes.
+            let _words = error.to_string();
+            for excerpt in wharf::base::error::Explain::excerpts(&error) {
+                assert!(excerpt.location.line > 0 && excerpt.location.column > 0, "{excerpt:?}");
+            }
+        }
+    }
+    options.files = vec!["compose.yaml".into()];
+    let _variables = compose::variables(&options);
 }
 
 /// An ignore file, and paths judged by it: both ways of asking agree.

@@ -174,6 +174,30 @@ fn hostile_files_end_in_an_error_soon() {
     fs::File::create(&huge).unwrap().set_len(100 << 20).unwrap();
     assert!(load(&root, vec![huge]).expect_err("100 MB").contains("cannot read"));
     assert!(load(&root, vec!["/dev/zero".into()]).expect_err("endless").contains("cannot read"));
+    // Pipes into which nobody writes.
+    let pipe = root.join("pipe");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let texts = [
+        "include: [pipe]\n".to_owned(),
+        "include: [{path: main.yaml, env_file: pipe}]\n".to_owned(),
+        format!("{SERVICE}    env_file: pipe\n"),
+        format!("{SERVICE}    label_file: pipe\n"),
+        format!("{SERVICE}    extends: {{file: pipe, service: b}}\n"),
+    ];
+    let begin = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for (index, text) in texts.iter().enumerate() {
+            let root = &root;
+            scope.spawn(move || {
+                let file = root.join(format!("pipes{index}.yaml"));
+                fs::write(&file, text).unwrap();
+                let error = load(root, vec![file]).expect_err(text);
+                assert!(error.contains("nobody writes into this pipe"), "{text}: {error}");
+            });
+        }
+    });
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
     fs::remove_dir_all(&root).unwrap();
     assert!(peak_memory_bytes() < 200 << 20, "{} MB", peak_memory_bytes() >> 20);
 }

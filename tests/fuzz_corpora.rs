@@ -31,6 +31,11 @@ fn run(name: &str, target: fn(&[u8])) {
 }
 
 #[test]
+fn compose_files() {
+    run("compose", targets::compose);
+}
+
+#[test]
 fn dockerfiles() {
     run("dockerfile", targets::dockerfile);
 }

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// An operation on a path that the system refused.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +79,10 @@ pub enum Durability {
 ///
 /// Errors: the system's, or `InvalidData` when the file is larger.
 pub fn read_limited(path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
-    let file = File::open(path).context("open", path)?;
+    read_open(File::open(path).context("open", path)?, path, limit_bytes)
+}
+
+fn read_open(file: File, path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
     let mut content = Vec::new();
     file.take(limit_bytes + 1).read_to_end(&mut content).context("read", path)?;
     if content.len() as u64 > limit_bytes {
@@ -86,6 +90,45 @@ pub fn read_limited(path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
         return Err(Error { operation: "read", path: path.to_owned(), source });
     }
     Ok(content)
+}
+
+/// [`read_limited`] of a path that somebody else chose: what never gives data does not stop the program.
+///
+/// A named pipe is read to its end if that comes within `patience`. Errors: `TimedOut` if it does not;
+/// `WouldBlock` for devices that have nothing to say.
+pub fn read_limited_within(path: &Path, limit_bytes: u64, patience: Duration) -> Result<Vec<u8>> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path).context("open", path)?;
+    if !file.metadata().context("examine", path)?.file_type().is_fifo() {
+        return read_open(file, path, limit_bytes);
+    }
+    let end = Instant::now() + patience;
+    let mut content = Vec::new();
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let timeout = rustix::event::Timespec::try_from(left).unwrap_or_default();
+        let mut polled = [rustix::event::PollFd::new(&file, rustix::event::PollFlags::IN)];
+        let ready = rustix::event::poll(&mut polled, Some(&timeout));
+        if left.is_zero() {
+            let source = io::Error::new(io::ErrorKind::TimedOut, "nobody writes into this pipe");
+            return Err(Error { operation: "read", path: path.to_owned(), source });
+        }
+        if !matches!(ready, Ok(1..)) {
+            continue;
+        }
+        let mut part = [0; 1 << 16];
+        match (&file).read(&mut part) {
+            Ok(0) => return Ok(content),
+            Ok(count) => content.extend_from_slice(&part[..count]),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(source) => return Err(Error { operation: "read", path: path.to_owned(), source }),
+        }
+        if content.len() as u64 > limit_bytes {
+            let source = io::Error::new(io::ErrorKind::InvalidData, format!("larger than {limit_bytes} bytes"));
+            return Err(Error { operation: "read", path: path.to_owned(), source });
+        }
+    }
 }
 
 /// Reads a file that may be missing.

@@ -4,7 +4,7 @@
 //! project's name without reading a file ([`Context::discover`]).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::base::error::Location;
 use crate::cli::{Context, Failure, Mistake, flags};
@@ -72,9 +72,11 @@ impl Context {
 
 /// A place in a file, its path relative to the current folder where it lies below it.
 pub fn shown_location(location: &Location) -> String {
-    let relative = std::env::current_dir()
-        .ok()
-        .and_then(|folder| location.file.strip_prefix(folder).ok().map(PathBuf::from))
-        .unwrap_or_else(|| location.file.clone());
-    format!("{}:{}:{}", relative.display(), location.line, location.column)
+    format!("{}:{}:{}", shown_file(&location.file), location.line, location.column)
+}
+
+/// A file, relative to the current folder where it lies below it.
+pub fn shown_file(file: &Path) -> String {
+    let relative = std::env::current_dir().ok().and_then(|folder| file.strip_prefix(folder).ok().map(PathBuf::from));
+    relative.as_deref().unwrap_or(file).display().to_string()
 }

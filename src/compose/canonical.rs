@@ -35,6 +35,16 @@ fn walk(load: &mut Load, node: &mut Node, path: Path<'_>, lenient: bool) -> Resu
     Ok(())
 }
 
+/// Gives the parts of a short form its place, but not those that it leaves to defaults.
+fn place_parts(node: &mut Node, defaults: &[&str]) {
+    let place = node.span;
+    for (key, part) in node.as_map_mut().into_iter().flatten() {
+        if !part.place().is_known() && !defaults.contains(&key.as_str()) {
+            part.span = place;
+        }
+    }
+}
+
 /// Rewrites the node itself if it is in a short form.
 fn shorten(load: &mut Load, node: &mut Node, path: Path<'_>, lenient: bool) -> Result<(), Error> {
     match path.segments() {
@@ -170,11 +180,13 @@ fn device(load: &mut Load, node: &mut Node, lenient: bool) {
     }
     let part = |index: usize| parts.get(index).copied().filter(|part| !part.is_empty());
     let source = part(0).unwrap_or_default();
+    let defaults: &[&str] = if parts.len() < 3 { &["permissions"] } else { &[] };
     node.value = mapping([
         ("source", source.into()),
         ("target", part(1).unwrap_or(source).into()),
         ("permissions", parts.get(2).copied().unwrap_or("rwm").into()),
     ]);
+    place_parts(node, defaults);
 }
 
 fn volume(load: &mut Load, node: &mut Node, lenient: bool) {
@@ -210,6 +222,7 @@ fn volume(load: &mut Load, node: &mut Node, lenient: bool) {
         set("volume", Value::Map(nocopy.into_iter().collect()).into());
     }
     node.value = Value::Map(map);
+    place_parts(node, &[]);
 }
 
 fn port_list(load: &mut Load, node: &mut Node, lenient: bool) -> Result<(), Error> {
@@ -235,7 +248,9 @@ fn port_list(load: &mut Load, node: &mut Node, lenient: bool) -> Result<(), Erro
                     // A port is several values; a range of them counts as two each.
                     load.charge(item.span, 0)?;
                     load.charge(item.span, 0)?;
-                    all.push(item.with_value(port_map(port)));
+                    let mut port = item.with_value(port_map(port));
+                    place_parts(&mut port, if text.contains('/') { &["mode"] } else { &["mode", "protocol"] });
+                    all.push(port);
                 }
             }
             Err(error) => load.mistake_with_hint(

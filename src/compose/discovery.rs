@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::model::read_env_files;
+use super::model::{is_env_file, read_env_files};
 use super::node::Span;
 use super::paths::clean;
 use super::progress::Load;
@@ -33,7 +33,9 @@ pub(crate) fn discover(load: &mut Load, options: &Options) -> Result<Scope, Erro
     };
     let mut environment = options.environment.clone();
     let mut env_files = env_files(options, &folder(&files), &absolute)?;
-    extend(load, &mut environment, &env_files)?;
+    // Pipes that the user named are waited for (`--env-file <(command)`).
+    let place = options.env_files.is_empty().then(Span::default);
+    extend(load, &mut environment, &env_files, place)?;
     if files.is_empty() {
         files = files_of_environment(load, &environment, &absolute)?;
     }
@@ -43,7 +45,7 @@ pub(crate) fn discover(load: &mut Load, options: &Options) -> Result<Scope, Erro
     // The compose file may lie in another folder than the one the search began in, with a `.env` beside it.
     let found = self::env_files(options, &folder(&files), &absolute)?;
     if found != env_files {
-        extend(load, &mut environment, &found)?;
+        extend(load, &mut environment, &found, place)?;
         env_files = found;
     }
     let project_directory = folder(&files);
@@ -63,8 +65,13 @@ pub(crate) fn discover(load: &mut Load, options: &Options) -> Result<Scope, Erro
 }
 
 /// Adds what the files say and the environment does not.
-fn extend(load: &mut Load, environment: &mut BTreeMap<String, String>, files: &[PathBuf]) -> Result<(), Error> {
-    for (key, value) in read_env_files(load, files, environment)? {
+fn extend(
+    load: &mut Load,
+    environment: &mut BTreeMap<String, String>,
+    files: &[PathBuf],
+    place: Option<Span>,
+) -> Result<(), Error> {
+    for (key, value) in read_env_files(load, files, environment, place)? {
         environment.entry(key).or_insert(value);
     }
     Ok(())
@@ -81,7 +88,7 @@ fn env_files(options: &Options, folder: &Path, absolute: &dyn Fn(&Path) -> PathB
         return Ok(Vec::new());
     }
     let file = folder.join(".env");
-    Ok(if file.is_file() { vec![file] } else { Vec::new() })
+    Ok(if is_env_file(&file) { vec![file] } else { Vec::new() })
 }
 
 /// The value of a boolean variable; unset is false.

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::limits::CHAIN_MAX;
-use super::model::{Model, reason};
+use super::model::Model;
 use super::node::{Map, Node, Value};
 use super::paths::Folders;
 use super::progress::Load;
@@ -73,7 +73,7 @@ impl Model<'_> {
         let Value::Map(_) = base.value else {
             return Err(load.fail(place, format!("service `{base_name}` must be a mapping, not {}", base.kind())));
         };
-        resets.apply_below(&mut base, "services", name);
+        resets.apply_below(load, &mut base, "services", name);
         let Some(service) = services.get_mut(name) else { return Ok(()) };
         let upper = std::mem::replace(service, Node::null());
         let (span, key) = (upper.span, upper.key);
@@ -134,10 +134,7 @@ impl Model<'_> {
 
     /// Reads a file for its services: merged and canonical, but not validated, since it need not be whole.
     fn read_base(&mut self, load: &mut Load, file: &Path, place: super::node::Span) -> Result<Base, Error> {
-        if let Err(error) = std::fs::metadata(file) {
-            return Err(load.fail(place, format!("cannot read {}: {}", file.display(), reason(&error))));
-        }
-        let index = load.read(file)?;
+        let index = load.read_named(file, place)?;
         let mut tree: Node = Value::Map(Map::new()).into();
         let mut resets = Resets::default();
         for mut document in yaml::parse(load, index)? {
@@ -146,7 +143,7 @@ impl Model<'_> {
             if self.settings.interpolate {
                 interpolate::interpolate(load, &mut document, &self.environment)?;
             }
-            resets.apply(&mut tree);
+            resets.apply(load, &mut tree);
             tree = merge::merge(load, tree, document, path::Path::default())?;
             unicity::enforce(load, &mut tree)?;
             canonical::canonical(load, &mut tree, !self.settings.interpolate)?;

@@ -2,6 +2,7 @@
 //!
 //! Keys are left alone. All mistakes of the document are noted.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::shorten;
@@ -69,7 +70,18 @@ fn substitute(
             unset.insert(name.to_owned());
         }
     };
-    let result = template::substitute(text, &|name| environment.get(name).cloned(), &mut note);
+    let used = RefCell::new(Vec::new());
+    let lookup = |name: &str| {
+        let value = environment.get(name).cloned();
+        if load.trace.is_some() {
+            used.borrow_mut().push((name.to_owned(), value.clone()));
+        }
+        value
+    };
+    let result = template::substitute(text, &lookup, &mut note);
+    if let Some(trace) = &mut load.trace {
+        trace.substitute(span, text, used.into_inner());
+    }
     for name in unset {
         load.warn(span, format!("variable `{name}` is not set, using an empty string"));
     }

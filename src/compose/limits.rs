@@ -2,8 +2,13 @@
 //!
 //! The figures leave two orders of magnitude above the largest real projects.
 
+use std::time::Duration;
+
 /// Bytes of one YAML file.
 pub const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// How long a pipe that a file names may take to give its content; one on the command line may take its time.
+pub const PIPE_PATIENCE: Duration = Duration::from_millis(800);
 
 /// Bytes of one env or label file, and of its values after substitution.
 pub const ENV_FILE_BYTES_MAX: u64 = 4 << 20;

@@ -61,7 +61,10 @@ fn rule(path: &[&str]) -> Rule {
 pub(crate) fn merge(load: &mut Load, lower: Node, upper: Node, path: Path<'_>) -> Result<Node, Error> {
     match rule(path.segments()) {
         Rule::Default => by_type(load, lower, upper, path),
-        Rule::Replace => Ok(upper),
+        Rule::Replace => {
+            load.replaced(&upper, &lower);
+            Ok(upper)
+        }
         Rule::Pairs => {
             let place = if upper.is_null() { lower.clone_place() } else { upper.clone_place() };
             let mut items = into_pairs(load, lower, path)?;
@@ -96,7 +99,11 @@ pub(crate) fn merge(load: &mut Load, lower: Node, upper: Node, path: Path<'_>) -
                 (Some(lower), Some(upper)) => lower == upper,
                 _ => true,
             };
-            if same || upper.is_null() { by_type(load, lower, upper, path) } else { Ok(upper) }
+            if same || upper.is_null() {
+                return by_type(load, lower, upper, path);
+            }
+            load.replaced(&upper, &lower);
+            Ok(upper)
         }
         Rule::Subnets => merge_subnets(load, lower, upper, path),
     }
@@ -116,7 +123,10 @@ fn by_type(load: &mut Load, lower: Node, upper: Node, path: Path<'_>) -> Result<
             Ok(lower)
         }
         (Value::Sequence(_), _) => Err(cannot_merge(load, &lower, &upper, path)),
-        _ => Ok(upper),
+        _ => {
+            load.replaced(&upper, &lower);
+            Ok(upper)
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 //! defaults, checks, paths (absolute), normalise (implicit network, names, implied dependencies)
 //! bind           every attribute gets its type (durations, sizes, flags ...) in Compose's own order
 //! profiles, consistency, env files -> Project, and the tree that `config` prints
+//! explain        where each value comes from, out of places and what `trace` has noted on the way
 //! ```
 //!
 //! Invariants: pure but for reading files; the caller's environment is an argument. Every mistake has a place
@@ -33,6 +34,7 @@ mod defaults;
 mod discovery;
 mod dotenv;
 mod error;
+mod explain;
 mod extends;
 mod interpolate;
 pub mod limits;
@@ -51,6 +53,7 @@ mod resolve;
 mod scalar;
 mod schema;
 mod template;
+mod trace;
 mod unicity;
 mod unsupported;
 mod validate;
@@ -67,12 +70,15 @@ use crate::model::project::Project;
 use model::{Model, Settings};
 use node::{Span, Value};
 use progress::Load;
+use trace::Trace;
 
 pub use discovery::normalize_name;
 pub use error::{Error, Mistake};
+pub use explain::{Explanation, Origin};
 pub use node::Node;
 pub use output::yaml_text;
 pub use template::Variable;
+pub use trace::Used;
 
 /// What to load, as flags and environment say it.
 #[derive(Debug, Clone)]
@@ -107,6 +113,8 @@ pub struct Options {
     pub resolve_environment: bool,
     /// Check references between services, networks, volumes … (off: `config --no-consistency`).
     pub check_consistency: bool,
+    /// Collect where each value comes from (`config --explain`).
+    pub explain: bool,
 }
 
 impl Options {
@@ -128,6 +136,7 @@ impl Options {
             resolve_paths: true,
             resolve_environment: true,
             check_consistency: true,
+            explain: false,
         }
     }
 }
@@ -153,6 +162,8 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
     /// Every file that was read, or would have been had it been there; absolute.
     pub sources: Vec<PathBuf>,
+    /// Where each value comes from, if that was asked for.
+    pub explanations: Vec<Explanation>,
     /// What of the specification this project uses and wharf does not act on yet.
     unsupported: Vec<Warning>,
     /// Whether variables were substituted: dollar signs are doubled in output then, so that it can be loaded again.
@@ -213,6 +224,7 @@ pub fn split_command(text: &str) -> Result<Vec<String>, String> {
 pub fn load(options: &Options) -> Result<Loaded, Error> {
     let mut load = Load::default();
     load.lenient = !options.interpolate;
+    load.trace = options.explain.then(|| Box::new(Trace::new(options.environment.clone())));
     let mut scope = discovery::discover(&mut load, options)?;
     if scope.files.is_empty() {
         return Err(Error::NoFile { folder: scope.project_directory });
@@ -240,6 +252,7 @@ pub fn load(options: &Options) -> Result<Loaded, Error> {
     let written = (!options.interpolate).then(|| output::as_written(&tree));
     let mut tree = bind::bind(&mut load, &tree);
     let project = project::finish(&mut load, &mut tree, options, scope, &values)?;
+    let explanations = explain::explain(&mut load, &tree, &project.name);
     let mut unsupported = Vec::new();
     unsupported::find(&tree, &mut |node, path| {
         let span = if node.key.is_known() { node.key } else { node.span };
@@ -250,7 +263,8 @@ pub fn load(options: &Options) -> Result<Loaded, Error> {
     let interpolated = written.is_none();
     let tree = written.unwrap_or(tree);
     let sources = load.sources.iter().cloned().collect();
-    Ok(Loaded { project, tree, warnings: load.take_warnings(), sources, unsupported, interpolated })
+    let warnings = load.take_warnings();
+    Ok(Loaded { project, tree, warnings, sources, explanations, unsupported, interpolated })
 }
 
 /// The variables that the project's files name, by name. Of several that say different things of one, the first counts.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::limits::{CHAIN_MAX, ENV_FILE_BYTES_MAX};
+use super::limits::{CHAIN_MAX, ENV_FILE_BYTES_MAX, PIPE_PATIENCE};
 use super::node::{Map, Node, Span, Value};
 use super::paths::{Folders, clean};
 use super::progress::Load;
@@ -11,6 +11,7 @@ use super::reset::Resets;
 use super::{
     Error, canonical, checks, defaults, dotenv, extends, interpolate, merge, path, paths, unicity, validate, yaml,
 };
+use crate::base::fs;
 
 /// What holds for the whole load.
 pub(crate) struct Settings {
@@ -47,16 +48,6 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// Reads and merges `files`, in order.
-    fn read(&mut self, load: &mut Load, files: &[PathBuf]) -> Result<Node, Error> {
-        let mut documents = Vec::with_capacity(files.len());
-        for file in files {
-            let index = load.read(file)?;
-            documents.push((file.clone(), yaml::parse(load, index)?));
-        }
-        self.merge_files(load, documents)
-    }
-
     /// Merges the documents of files, in order.
     pub fn merge_files(&mut self, load: &mut Load, files: Vec<(PathBuf, Vec<Node>)>) -> Result<Node, Error> {
         let mut tree: Node = Value::Map(Map::new()).into();
@@ -71,7 +62,7 @@ impl<'a> Model<'a> {
             let folders = Folders { base: &self.folder, home: self.settings.home.as_deref() };
             paths::resolve(load, &mut tree, &folders)?;
         }
-        self.take_values(&mut tree);
+        self.take_values(load, &mut tree);
         Ok(tree)
     }
 
@@ -92,7 +83,7 @@ impl<'a> Model<'a> {
             interpolate::interpolate(load, &mut document, &self.environment)?;
         }
         self.include(load, file, &mut document, &resets)?;
-        resets.apply(&mut tree);
+        resets.apply(load, &mut tree);
         self.extend_services(load, file, &mut document, &resets)?;
         let mut tree = merge::merge(load, tree, document, path::Path::default())?;
         unicity::enforce(load, &mut tree)?;
@@ -150,14 +141,14 @@ impl<'a> Model<'a> {
             _ => main.parent().unwrap_or(Path::new("/")).to_owned(),
         };
         let environment = self.included_environment(load, entry, &folder, &texts("env_file"))?;
-        for file in &files {
-            if let Err(error) = std::fs::metadata(file) {
-                return Err(load.fail(place, format!("cannot read {}: {}", file.display(), reason(&error))));
-            }
-        }
         let mut model = Model::new(self.settings, folder, environment);
         model.included = included.to_vec();
-        model.read(load, &files)
+        let mut documents = Vec::with_capacity(files.len());
+        for file in files {
+            let index = load.read_named(&file, place)?;
+            documents.push((file, yaml::parse(load, index)?));
+        }
+        model.merge_files(load, documents)
     }
 
     /// This model's environment over that of the entry's env files.
@@ -171,23 +162,24 @@ impl<'a> Model<'a> {
         let mut files = Vec::new();
         if named.is_empty() {
             let file = folder.join(".env");
-            files.extend(file.is_file().then_some(file));
+            files.extend(is_env_file(&file).then_some(file));
         }
+        let place = entry.get("env_file").map_or(entry.place(), Node::place);
         for name in named.iter().filter(|name| *name != "/dev/null") {
             let file = self.absolute(name);
-            if !file.is_file() {
-                let place = entry.get("env_file").map_or(entry.place(), Node::place);
-                return Err(load.fail(place, format!("env file {} does not exist", file.display())));
+            if !is_env_file(&file) {
+                let what = if file.exists() { "is a folder" } else { "does not exist" };
+                return Err(load.fail(place, format!("env file {} {what}", file.display())));
             }
             files.push(file);
         }
-        let mut environment = read_env_files(load, &files, &self.environment)?;
+        let mut environment = read_env_files(load, &files, &self.environment, Some(place))?;
         environment.extend(self.environment.clone());
         Ok(environment)
     }
 
     /// Keeps the values of configs and secrets that come from the environment: an included file has its own.
-    fn take_values(&self, tree: &mut Node) {
+    fn take_values(&self, load: &mut Load, tree: &mut Node) {
         for section in ["configs", "secrets"] {
             let Some(objects) = tree.as_map_mut().and_then(|map| map.get_mut(section)).and_then(Node::as_map_mut)
             else {
@@ -210,6 +202,9 @@ impl<'a> Model<'a> {
                 if let Value::Text(text) = &mut item.value
                     && let Some(value) = self.environment.get(text)
                 {
+                    if let Some(trace) = &mut load.trace {
+                        trace.substitute(item.span, text, vec![(text.clone(), Some(value.clone()))]);
+                    }
                     *text = format!("{text}={value}");
                 }
             }
@@ -235,21 +230,38 @@ pub(crate) fn reason(error: &std::io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
+/// Whether something that can be read is there.
+pub(crate) fn is_env_file(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_dir())
+}
+
 /// Reads env files in order; later ones win, and see earlier ones below `environment`.
+///
+/// `place` is where a file names them, or nowhere for those that are just there: a pipe must give its content soon
+/// then. Without, the user named them on the command line, and a pipe is waited for.
 pub(crate) fn read_env_files(
     load: &mut Load,
     files: &[PathBuf],
     environment: &BTreeMap<String, String>,
+    place: Option<Span>,
 ) -> Result<BTreeMap<String, String>, Error> {
     let mut variables = BTreeMap::new();
     for file in files {
         load.sources.insert(file.clone());
-        let bytes = crate::base::fs::read_limited(file, ENV_FILE_BYTES_MAX)?;
+        let bytes = match place {
+            None => fs::read_limited(file, ENV_FILE_BYTES_MAX)?,
+            Some(place) => fs::read_limited_within(file, ENV_FILE_BYTES_MAX, PIPE_PATIENCE).map_err(|error| {
+                load.fail(place, format!("cannot read {}: {}", file.display(), reason(&error.source)))
+            })?,
+        };
         load.charge(Span::default(), bytes.len())?;
         let text = String::from_utf8_lossy(&bytes);
         let lookup = |name: &str| environment.get(name).cloned();
         if let Err(error) = dotenv::parse(&text, &mut variables, &lookup) {
             return Err(env_file_error(load, file, &bytes, error));
+        }
+        if let Some(trace) = &mut load.trace {
+            trace.define(file, &text, &variables);
         }
     }
     Ok(variables)
@@ -284,7 +296,7 @@ fn import(load: &mut Load, imported: Node, document: &mut Node, resets: &Resets)
             let merged = match target.shift_remove(&name) {
                 None => resource,
                 Some(own) => {
-                    resets.apply_below(&mut resource, section, &name);
+                    resets.apply_below(load, &mut resource, section, &name);
                     merge::merge(load, resource, own, path::Path::default().join(section).join(&name))?
                 }
             };

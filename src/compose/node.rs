@@ -5,7 +5,7 @@
 use indexmap::IndexMap;
 
 /// A place in one of the loaded files. Line 0 is nowhere: the loader made the value itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Span {
     /// Index of the file among those that were read.
     pub file: u32,

@@ -75,16 +75,18 @@ pub(crate) fn as_written(node: &Node) -> Node {
     node.with_value(value)
 }
 
+/// All that a tree holds as a JSON value.
+pub(crate) fn whole_json(node: &Node) -> serde_json::Value {
+    match &node.value {
+        Value::Sequence(items) => items.iter().map(whole_json).collect(),
+        Value::Map(map) => map.iter().map(|(key, value)| (key.clone(), whole_json(value))).collect(),
+        _ => json(node, Path::default()),
+    }
+}
+
 /// JSON text of all that a tree holds.
 pub(crate) fn whole_json_text(node: &Node) -> String {
-    fn whole(node: &Node) -> serde_json::Value {
-        match &node.value {
-            Value::Sequence(items) => items.iter().map(whole).collect(),
-            Value::Map(map) => map.iter().map(|(key, value)| (key.clone(), whole(value))).collect(),
-            _ => json(node, Path::default()),
-        }
-    }
-    escape_html(serde_json::to_string_pretty(&whole(node)).unwrap_or_default())
+    escape_html(serde_json::to_string_pretty(&whole_json(node)).unwrap_or_default())
 }
 
 fn escape_html(text: String) -> String {

@@ -4,8 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::limits::{FILE_BYTES_MAX, FILES_MAX, MISTAKES_MAX, NODES_MAX, NODES_WALKED_MAX, TEXT_BYTES_MAX};
+use super::limits::{
+    FILE_BYTES_MAX, FILES_MAX, MISTAKES_MAX, NODES_MAX, NODES_WALKED_MAX, PIPE_PATIENCE, TEXT_BYTES_MAX,
+};
+use super::model::reason;
 use super::node::{Node, Span, Value};
+use super::trace::Trace;
 use super::{Error, Mistake, Warning};
 use crate::base::error::Location;
 use crate::base::fs;
@@ -33,6 +37,8 @@ pub(crate) struct Load {
     pub lenient: bool,
     /// Every file that was read, or would have been had it been there.
     pub sources: BTreeSet<PathBuf>,
+    /// What explains values, where that was asked for.
+    pub trace: Option<Box<Trace>>,
     mistakes: Vec<Mistake>,
     warnings: Vec<Warning>,
     nodes: usize,
@@ -46,6 +52,15 @@ impl Load {
         self.sources.insert(path.to_owned());
         let bytes = fs::read_limited(path, FILE_BYTES_MAX)?;
         self.add(path, bytes)
+    }
+
+    /// Reads a YAML file that the text at `place` names and returns its index.
+    pub fn read_named(&mut self, path: &Path, place: Span) -> Result<u32, Error> {
+        self.sources.insert(path.to_owned());
+        match fs::read_limited_within(path, FILE_BYTES_MAX, PIPE_PATIENCE) {
+            Ok(bytes) => self.add(path, bytes),
+            Err(error) => Err(self.fail(place, format!("cannot read {}: {}", path.display(), reason(&error.source)))),
+        }
     }
 
     /// Reads YAML from standard input and returns its index.
@@ -212,6 +227,13 @@ impl Load {
             return Err(self.fail(document.place(), message));
         }
         Ok(())
+    }
+
+    /// Notes that `lower` loses to `upper`.
+    pub fn replaced(&mut self, upper: &Node, lower: &Node) {
+        if let Some(trace) = &mut self.trace {
+            trace.replace(upper, lower);
+        }
     }
 
     /// Copies a tree, counting all of it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::limits::ENV_FILE_BYTES_MAX;
+use super::limits::{ENV_FILE_BYTES_MAX, PIPE_PATIENCE};
 use super::model::{env_file_error, reason};
 use super::node::{Map, Node, Span, Value};
 use super::progress::Load;
@@ -25,6 +25,9 @@ pub(crate) fn environment(
     };
     for (key, node) in &mut own {
         if let (true, Some(value)) = (node.is_null(), project.get(key)) {
+            if let Some(trace) = &mut load.trace {
+                trace.substitute(node.place(), key, vec![(key.clone(), Some(value.clone()))]);
+            }
             node.value = Value::Text(value.clone());
         }
     }
@@ -99,7 +102,7 @@ fn read(
     let path = PathBuf::from(file.as_str().or_else(|| file.get("path")?.as_str()).unwrap_or_default());
     let required = file.get("required").map(|node| &node.value) != Some(&Value::Bool(false));
     load.sources.insert(path.clone());
-    let bytes = match crate::base::fs::read_limited(&path, ENV_FILE_BYTES_MAX) {
+    let bytes = match crate::base::fs::read_limited_within(&path, ENV_FILE_BYTES_MAX, PIPE_PATIENCE) {
         Ok(bytes) => bytes,
         Err(error) if error.is_not_found() && !required => return Ok(()),
         Err(error) => {
@@ -118,5 +121,9 @@ fn read(
             return Err(load.fail(place, format!("`{other}` is not a format of env files: leave it out, or use raw")));
         }
     };
+    if let Some(trace) = &mut load.trace {
+        trace.define(&path, &text, variables);
+        trace.env_file(file.place());
+    }
     result.map_err(|error| env_file_error(load, &path, &bytes, error))
 }

@@ -84,6 +84,7 @@ fn unique(load: &mut Load, items: Vec<Node>, identity: &Identity, path: Path<'_>
                 entry.insert(item);
             }
             Entry::Occupied(mut entry) => {
+                load.replaced(&item, entry.get());
                 entry.insert(item);
             }
         }

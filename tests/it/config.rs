@@ -107,6 +107,85 @@ fn models_and_the_images_of_mounts_and_hooks_are_listed() {
 }
 
 #[test]
+fn every_value_is_explained() {
+    let environment = Environment::new();
+    environment.write(
+        "compose.yaml",
+        "\
+name: shop
+include: [db.yaml]
+services:
+  web:
+    image: web:${TAG:-1}
+    ports: [\"80:80\"]
+    env_file: web.env
+    cap_add: [X]
+    labels: {a.b: c}
+",
+    );
+    environment.write("db.yaml", "services: {db: {image: db, network_mode: none}}\n");
+    environment.write("web.env", "# nothing\nLEVEL=info\n");
+    environment.write(".env", "MORE=x\n");
+    let file = "\
+services:
+  web:
+    image: web:${TAG:-2}-$MORE
+    cap_add: !reset []
+    network_mode: host
+    restart: !override \"no\"
+";
+    environment.write("compose.override.yaml", file);
+    let expected = "\
+name: shop
+  compose.yaml:1:7
+services.db.image: db
+  db.yaml:1:24
+services.db.network_mode: none
+  db.yaml:1:42
+services.web.environment.LEVEL: info
+  web.env:2, an env file of compose.yaml:7:15
+services.web.image: web:7-x
+  compose.override.yaml:3:12, from web:${TAG:-2}-$MORE
+  TAG is `7`: the environment
+  MORE is `x`: .env:1
+  instead of web:7 in compose.yaml:5:12
+services.web.labels.\"a.b\": c
+  compose.yaml:9:19
+services.web.network_mode: host
+  compose.override.yaml:5:19
+services.web.ports[0].mode: ingress
+  default
+services.web.ports[0].target: 80
+  compose.yaml:6:13
+services.web.ports[0].published: 80
+  compose.yaml:6:13
+services.web.ports[0].protocol: tcp
+  default
+services.web.restart: no
+  compose.override.yaml:6:14
+services.web.cap_add: (removed)
+  by !reset in compose.override.yaml:4:14
+  instead of [\"X\"] in compose.yaml:8:14
+";
+    let tag = [("TAG", "7")];
+    environment.wharf_with(&["config", "--explain"], &tag).expect(0, expected, "");
+    let db = "services.db.image: db\n  db.yaml:1:24\nservices.db.network_mode: none\n  db.yaml:1:42\n";
+    environment.wharf(&["config", "--explain", "db"]).expect(0, db, "");
+    environment.wharf(&["config", "--explain", "services.web.labels.a.b"]).expect(
+        0,
+        "services.web.labels.\"a.b\": c\n  compose.yaml:9:19\n",
+        "",
+    );
+    let nothing =
+        "error: the project has nothing at `web.imag`\nhint: `config --explain` without a path lists them all\n";
+    environment.wharf(&["config", "--explain", "web.imag"]).expect(1, "", nothing);
+    let json = environment.wharf_with(&["config", "--explain", "web.image", "--format", "json"], &tag);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("it is JSON");
+    let summary = (&json[0]["value"], &json[0]["place"]["line"], &json[0]["variables"][1]["from"]["line"]);
+    assert_eq!(summary, (&"web:7-x".into(), &3.into(), &1.into()));
+}
+
+#[test]
 fn yaml_and_json_say_the_same() {
     let environment = project();
     let yaml = environment.wharf(&["config"]);

@@ -1,4 +1,5 @@
 mod digests;
+mod explain;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -24,6 +25,9 @@ pub struct Args {
     /// Print the environment that interpolation saw
     #[arg(long, group = "list")]
     environment: bool,
+    /// Print where each value comes from, or those below a path (`web`, `services.web.ports[0]`)
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "", group = "list")]
+    explain: Option<String>,
     /// Print the config hash of a service, or of all (`*`)
     #[arg(long, value_name = "SERVICE", group = "list")]
     hash: Option<String>,
@@ -93,6 +97,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         resolve_paths: !args.no_path_resolution,
         resolve_environment: !args.no_env_resolution,
         check_consistency: !args.no_consistency,
+        explain: args.explain.is_some(),
         ..context.compose_options()?
     };
     let text = match args.variables {
@@ -172,6 +177,9 @@ fn variables(options: &Options, format: Option<Format>) -> Result<String, Failur
 
 fn text(loaded: &Loaded, args: &Args) -> Result<String, Failure> {
     let project = &loaded.project;
+    if let Some(path) = &args.explain {
+        return explain::text(&loaded.explanations, path, matches!(args.format, Some(Format::Json)));
+    }
     let lines = if args.environment {
         project.environment.iter().map(|(key, value)| format!("{key}={value}")).collect()
     } else if let Some(service) = &args.hash {
