@@ -226,7 +226,9 @@ mod tests {
         assert_eq!(read(&mut hints), Vec::<PathBuf>::new());
         assert!(hints.wait().is_some_and(|wait| wait > Duration::ZERO && wait <= OPEN_QUIET));
         drop(writer);
-        assert_eq!(read(&mut hints), std::slice::from_ref(&file));
+        // A process that another test forks may hold the file for a moment.
+        let closed = std::iter::repeat_with(|| read(&mut hints)).find(|due| !due.is_empty());
+        assert_eq!(closed.unwrap(), std::slice::from_ref(&file));
         assert_eq!(hints.wait(), None);
         std::fs::rename(&file, &other).unwrap();
         assert_eq!(read(&mut hints), std::slice::from_ref(&other));
@@ -236,5 +238,51 @@ mod tests {
         // Where the link was in time, nothing is gone.
         assert_eq!(hints.wait(), None);
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn an_overflow_is_noticed() {
+        let folder = std::env::temp_dir().join(format!("wharf-overflow-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&folder));
+        std::fs::create_dir_all(folder.join("a")).unwrap();
+        std::fs::create_dir_all(folder.join("b")).unwrap();
+        let limit = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        let mut notifier = Notifier::new().unwrap();
+        notifier.watch(&folder).unwrap();
+        // Equal events that follow each other would be one.
+        for _ in 0..=limit.trim().parse::<usize>().unwrap() / 2 {
+            for name in ["a", "b"] {
+                rustix::fs::chmod(folder.join(name), rustix::fs::Mode::RWXU).unwrap();
+            }
+        }
+        let mut hints = Hints::default();
+        notifier.read(&mut hints);
+        assert!(hints.everywhere);
+        assert_eq!(hints.wait(), Some(Duration::ZERO));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn the_limit_of_watches_is_told() {
+        // A user namespace has a limit of its own: this very test runs again inside of one.
+        const INSIDE: &str = "WHARF_TEST_FEW_WATCHES";
+        if std::env::var_os(INSIDE).is_none() {
+            let script = "echo 1 > /proc/sys/user/max_inotify_watches && exec \"$0\" --exact watch::notify::tests::the_limit_of_watches_is_told";
+            let own = std::env::current_exe().unwrap();
+            let output = std::process::Command::new("unshare")
+                .args(["-Ur", "sh", "-c", script])
+                .arg(own)
+                .env(INSIDE, "1")
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(said.contains("1 passed"), "{said}");
+            return;
+        }
+        let mut notifier = Notifier::new().unwrap();
+        notifier.watch(Path::new("/")).unwrap();
+        let refused = notifier.watch(Path::new("/proc")).unwrap_err();
+        assert_eq!(limit(refused), Some(("fs.inotify.max_user_watches", 524_288)));
     }
 }

@@ -230,8 +230,9 @@ impl Rules {
         }
         if rule.action.copies() && rule.is_mounted(&rule.path) {
             let path = rule.path.display();
-            if rule.action == Action::Sync {
-                self.warnings.push(format!("service `{name}` mounts {path} already: its `sync` has nothing to do"));
+            if rule.action != Action::SyncExec {
+                // A container writes into what it mounts: with a restart that would never end.
+                self.warnings.push(format!("service `{name}` mounts {path}, so that it is not watched for it"));
                 return Ok(());
             }
             self.warnings.push(format!("service `{name}` mounts {path} already: nothing is copied"));
@@ -347,6 +348,17 @@ fn build_ignore(service: &Service) -> Result<Option<Arc<BuildIgnore>>> {
     // a list ignores nothing.
     let patterns = if patterns.hides_all() { Patterns::default() } else { patterns };
     Ok(Some(Arc::new(BuildIgnore { context: resolved(&context), patterns })))
+}
+
+/// The files that [`Rules::of`] reads for a service, there or not.
+pub fn ignore_files(service: &Service) -> Vec<PathBuf> {
+    let watches = service.develop.as_ref().is_some_and(|develop| !develop.is_null());
+    let Some(build) = service.build.as_ref().filter(|build| watches && build.context.starts_with('/')) else {
+        return Vec::new();
+    };
+    let context = PathBuf::from(&build.context);
+    let dockerfile = build.dockerfile.as_deref().unwrap_or("Dockerfile");
+    vec![context.join(format!("{dockerfile}.dockerignore")), context.join(".dockerignore")]
 }
 
 /// `path` without links, as far as it exists.

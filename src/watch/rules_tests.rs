@@ -90,6 +90,7 @@ fn mounted_files_are_not_copied() {
     let mut web = service(serde_json::json!({"watch": [
         {"path": "/nowhere/src", "action": "sync", "target": "/app"},
         {"path": "/nowhere/src", "action": "sync+restart", "target": "/app"},
+        {"path": "/nowhere/src", "action": "sync+exec", "target": "/app", "exec": {"command": ["reload"]}},
         {"path": "/nowhere", "action": "sync", "target": "/"},
     ]}));
     web.volumes = vec![ServiceVolume {
@@ -100,9 +101,9 @@ fn mounted_files_are_not_copied() {
     }];
     let rules = Rules::of([&web]).expect("the rules are good");
     assert_eq!(rules.rules.len(), 2);
-    assert_eq!(rules.warnings.len(), 2, "{:?}", rules.warnings);
+    assert_eq!(rules.warnings.len(), 3, "{:?}", rules.warnings);
     let effects = rules.effects(&[file("/nowhere/src/a")]);
-    assert!(effects.copies.is_empty() && effects.restart.contains("web"), "{effects:?}");
+    assert!(effects.copies.is_empty() && effects.restart.is_empty() && effects.exec.len() == 1, "{effects:?}");
     assert_eq!(copies(&rules, "/nowhere/b"), ["/b@1"]);
 }
 
