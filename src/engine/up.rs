@@ -1,6 +1,5 @@
 //! `up`: images (a phase of its own), then a reading of what exists, then the plan, then its execution.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

@@ -160,7 +160,7 @@ fn ends_within(pidfd: &OwnedFd, timeout: Duration) -> bool {
 /// (for sigwait or signalfd), a signal is lost, and to wait for its effect is to wait in vain. A first process that
 /// is not PID 1 (shared PID namespace) has the default action. In doubt: yes.
 /// Source: pid_namespaces(7), proc_pid_status(5).
-fn can_react(identity: ProcessIdentity, signal: i32) -> bool {
+pub(super) fn can_react(identity: ProcessIdentity, signal: i32) -> bool {
     let status = |path: &str| std::fs::read_to_string(path).ok();
     let Some(text) = status(&format!("/proc/{}/status", identity.pid)) else { return true };
     let facts = Facts::of(&text, signal);

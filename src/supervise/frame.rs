@@ -26,6 +26,8 @@ pub enum Frame {
     Freeze(bool),
     /// To the supervisor: the container's spec was replaced: do what it says now. Answered.
     Reload,
+    /// To the supervisor: end the container's process and start it again, whatever its policy. Not answered.
+    Restart,
     /// To the container: input.
     Stdin(Vec<u8>),
     /// To the container: end of input.
@@ -59,6 +61,7 @@ impl Frame {
             Self::Attach => with(b'a', &[]),
             Self::Freeze(freeze) => with(b'f', &[u8::from(*freeze)]),
             Self::Reload => with(b'u', &[]),
+            Self::Restart => with(b's', &[]),
             Self::Stdin(bytes) => with(b'i', bytes),
             Self::StdinEnd => with(b'z', &[]),
             Self::Resize { rows, columns } => with(b'r', &[rows.to_le_bytes(), columns.to_le_bytes()].concat()),
@@ -82,6 +85,7 @@ impl Frame {
             b'a' if payload.is_empty() => Self::Attach,
             b'f' if payload.len() == 1 => Self::Freeze(payload[0] != 0),
             b'u' if payload.is_empty() => Self::Reload,
+            b's' if payload.is_empty() => Self::Restart,
             b'i' => Self::Stdin(payload.to_vec()),
             b'z' if payload.is_empty() => Self::StdinEnd,
             b'r' => match *payload {
@@ -112,6 +116,7 @@ mod tests {
             Frame::Attach,
             Frame::Freeze(true),
             Frame::Reload,
+            Frame::Restart,
             Frame::Stdin(vec![0; PAYLOAD_BYTES_MAX]),
             Frame::StdinEnd,
             Frame::Resize { rows: 24, columns: 300 },

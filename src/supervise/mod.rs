@@ -24,6 +24,7 @@ mod control;
 mod detach;
 pub mod dns;
 mod error;
+mod followers;
 mod frame;
 mod handover;
 mod heal;

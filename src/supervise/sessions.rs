@@ -59,6 +59,7 @@ impl Supervisor {
                 let answer = self.reload().err().map(|error| super::report::messages(&error).join(": "));
                 self.clients.all[index].answer(&Frame::Answer(answer));
             }
+            Frame::Restart => self.restart_for_another(),
             Frame::Stdin(input) => {
                 if let Some(run) = &mut self.run {
                     run.stdio.write(&input);

@@ -163,7 +163,13 @@ fn begin(store: &Store, request: &Request, attach: Option<OwnedFd>) -> Result<Su
     supervisor.size = request.size;
     let before = supervisor.state.clone();
     match supervisor.begin() {
-        Ok(()) => Ok(supervisor),
+        Ok(()) => {
+            // One that never ran has nobody in its network.
+            if before.started_at.is_some() && supervisor::has_own_network(&supervisor.spec) {
+                supervisor.tell_sharers();
+            }
+            Ok(supervisor)
+        }
         Err(error) => {
             supervisor.state = before;
             failed(&mut supervisor, &error);

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags};
 
 use super::clients::{self, Client, Clients, Kind};
+use super::followers::Following;
 use super::frame::Frame;
 use super::network::Network;
 use super::restart::{self, Backoff};
@@ -57,6 +58,7 @@ pub(super) struct Supervisor {
     mounts: Option<OwnedFd>,
     pub(super) backoff: Backoff,
     pub(super) restart: Option<Pending>,
+    pub(super) following: Following,
     /// Size of the terminal, for the next run.
     pub(super) size: Option<(u16, u16)>,
     /// When to exec itself; `None` when that was done.
@@ -117,6 +119,7 @@ impl Supervisor {
             mounts: None,
             backoff: Backoff::default(),
             restart: None,
+            following: Following::default(),
             size: None,
             exec_at: None,
             partial_since: None,
@@ -207,7 +210,8 @@ impl Supervisor {
         let restart = self.restart.as_ref().map(|pending| pending.due);
         // One that is due but has to wait for clients or a probe is looked at again at their next event.
         let exec = self.exec_at.filter(|at| *at > Instant::now());
-        [probe, dns, partial, restart, exec].into_iter().flatten().min()
+        let kill = run.and(self.following.kill_at);
+        [probe, dns, partial, restart, exec, kill].into_iter().flatten().min()
     }
 
     fn poll(&self) -> Vec<Source> {
@@ -311,6 +315,7 @@ impl Supervisor {
             self.partial_since = None;
         }
         self.probe();
+        self.kill_late();
         if self.restart.as_ref().is_some_and(|pending| pending.due <= now) {
             self.start_again();
         }
@@ -328,6 +333,7 @@ impl Supervisor {
             self.save_if_possible();
             if now != before {
                 self.note(&format!("health_status: {now}"));
+                self.tell_followers_of_health();
             }
         }
     }
@@ -388,8 +394,10 @@ impl Supervisor {
     /// Starts again or ends, as the policy has it.
     pub(super) fn after_end(&mut self, code: i32, lasted: Duration) {
         let wish = self.store.containers().wish(&self.spec.id).unwrap_or(Wish::Running);
-        if restart::wanted(self.spec.restart, code, self.state.restart_count, wish) {
-            let due = Instant::now() + self.backoff.next(lasted);
+        let for_another = self.following.kill_at.take().is_some() && wish == Wish::Running;
+        if for_another || restart::wanted(self.spec.restart, code, self.state.restart_count, wish) {
+            let wait = if for_another { Duration::ZERO } else { self.backoff.next(lasted) };
+            let due = Instant::now() + wait;
             self.restart = Some(Pending { due, wish: watch_wish(&self.store, &self.spec.id).ok() });
             self.state.status = Status::Restarting;
             self.save_if_possible();
@@ -429,6 +437,8 @@ impl Supervisor {
             self.state.process = None;
             self.state.finished_at = Some(Timestamp::now());
             self.after_end(code, Duration::ZERO);
+        } else {
+            self.tell_followers();
         }
     }
 

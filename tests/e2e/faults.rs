@@ -129,6 +129,49 @@ fn a_policy_restarts_what_died_with_its_supervisor() {
 }
 
 #[test]
+fn who_depends_on_what_starts_again_by_itself_follows() {
+    let world = World::new();
+    let service =
+        |name: &str, rest: &str| format!("  {name}: {{image: busybox, init: true, command: sleep 1000{rest}}}\n");
+    let probe = "healthcheck: {test: [CMD, \"true\"], start_interval: 10ms, start_period: 10s}";
+    world.write(
+        "compose.yaml",
+        &[
+            "services:\n".to_owned(),
+            service("db", &format!(", restart: always, {probe}")),
+            service("web", ", depends_on: {db: {condition: service_healthy, restart: true}}"),
+            service("next", ", depends_on: {web: {condition: service_started, restart: true}}"),
+            service("other", ", depends_on: {db: {condition: service_started}}"),
+            service("side", ", network_mode: \"service:other\""),
+        ]
+        .concat(),
+    );
+    world.ok(&["up", "-d"]);
+    let process = |name: &str| world.first_process(&format!("{}-{name}-1", world.project_name()));
+    let [db, web, next, other] = ["db", "web", "next", "other"].map(process);
+    signal(db, Signal::KILL);
+    for (name, before) in [("db", db), ("web", web), ("next", next)] {
+        eventually(&format!("another run of {name}"), || {
+            (world.wharf(&["exec", name, "true"]).code == 0 && process(name) != before).then_some(())
+        });
+    }
+    assert_eq!(process("other"), other);
+    // A network that went with its container is joined again when there is another one.
+    let side = process("side");
+    world.ok(&["stop", "-t", "0", &format!("{}-other-1", world.project_name())]);
+    world.ok(&["start", &format!("{}-other-1", world.project_name())]);
+    let network = |name: &str| world.wharf(&["exec", name, "readlink", "/proc/self/ns/net"]);
+    eventually("the same network again", || {
+        let (other, side) = (network("other"), network("side"));
+        (other.code == 0 && other.stdout == side.stdout).then_some(())
+    });
+    assert_ne!(process("side"), side);
+    assert!(world.ok(&["--dry-run", "up", "-d"]).contains("nothing to do"));
+    world.ok(&["down", "-t", "0"]);
+    world.expect_no_trace();
+}
+
+#[test]
 fn logs_follow_containers_that_are_made_later() {
     let world = World::new();
     let service = |name: &str| {
