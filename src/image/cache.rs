@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use super::download::{self, Wanted};
 use super::layer::unpack_layer;
-use super::registry::{Client, Config, Timing};
+use super::tags::online;
 use super::{Error, Limits, Platform, Result, manifest, push};
 use crate::base::fs::{self, Context, Durability};
 use crate::base::id::Digest;
@@ -218,24 +218,6 @@ fn known_steps(cache: &CacheConfig, blobs: &[BlobRecord]) -> BTreeMap<Digest, Kn
 
 fn parse<T: serde::de::DeserializeOwned>(content: &[u8], what: &str) -> Result<T> {
     serde_json::from_slice(content).map_err(|source| Error::Document { what: what.to_owned(), source })
-}
-
-/// Runs `work` on a thread with a runtime of its own; callers may be inside one or have none.
-fn online<T: Send>(reference: &Reference, work: impl AsyncFnOnce(Client) -> Result<T> + Send) -> Result<T> {
-    let missing = || Error::UnknownImage { reference: reference.to_string() };
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            // Mirrors are for images.
-            let client = Client::for_reference(reference, &Config::read()?, Timing::default())?.pop();
-            let client = client.ok_or_else(missing)?;
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|source| Error::Thread { source })?;
-            runtime.block_on(work(client))
-        });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
 }
 
 struct FromRegistry<'a>(&'a Reference);

@@ -36,6 +36,7 @@ mod registry;
 mod remove;
 mod same;
 mod save;
+mod tags;
 pub mod tar_reader;
 #[cfg(test)]
 mod test_registries;
@@ -57,4 +58,5 @@ pub use pull::{PullOptions, PullPolicy, pull};
 pub use push::{Pushed, push};
 pub use remove::{Removed, remove};
 pub use save::{Saved, save};
+pub use tags::{manifest_of, tags};
 pub use unpack::{Limits, unpack};

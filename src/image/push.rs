@@ -114,11 +114,11 @@ async fn push_layer(
         progress.report(event);
     };
     let text = match client.upload(&blob.digest, &file, blob.size_bytes, others, &sent).await? {
-        Upload::Exists => "Layer already exists",
-        Upload::Mounted => "Mounted",
-        Upload::Sent => "Pushed",
+        Upload::Exists => "Layer already exists".to_owned(),
+        Upload::Mounted => format!("Mounted from {}", others.first().map_or("elsewhere", String::as_str)),
+        Upload::Sent => "Pushed".to_owned(),
     };
-    progress.done(&resource, text);
+    progress.done(&resource, &text);
     Ok(())
 }
 

@@ -16,6 +16,8 @@ use super::lock::Lock;
 use super::{Error, Result, Store, containers, lease};
 use crate::base::fs::{self, Context};
 use crate::base::id::Digest;
+use crate::model::image::Image;
+use crate::model::reference::Reference;
 
 /// Where records are replaced, which a crash may leave half done.
 const RECORD_FOLDERS: [&str; 6] = ["images", "refs", "networks", "cache/steps", "cache/stat", "blobs/sha256"];
@@ -31,6 +33,8 @@ pub struct GcOptions {
     pub unused_images: bool,
     /// What builds remember, cache mounts that nobody uses included.
     pub build_cache: bool,
+    /// Of those steps only what is older.
+    pub steps_before: Option<jiff::Timestamp>,
     /// Downloads that were cut off.
     pub spools: bool,
 }
@@ -61,13 +65,18 @@ struct Sweep {
 impl Store {
     /// Collects. Waits until nobody is publishing; what running commands protect stays.
     pub fn gc(&self, options: &GcOptions) -> Result<GcReport> {
+        self.gc_chosen(options, &|_, _| true)
+    }
+
+    /// [`Store::gc`] that gives up no image but those that are `chosen` by what they are and their names.
+    pub fn gc_chosen(&self, options: &GcOptions, chosen: &dyn Fn(&Image, &[Reference]) -> bool) -> Result<GcReport> {
         let mut sweep = Sweep::default();
         {
             let _nobody_publishes = self.lock_collect()?;
             let leased = lease::protected(&self.root("lock/leases"))?;
-            self.give_up_images(options, &leased, &mut sweep)?;
+            self.give_up_images(options, &leased, chosen, &mut sweep)?;
             if options.build_cache {
-                self.give_up_build_cache(&mut sweep)?;
+                self.give_up_build_cache(options.steps_before, &mut sweep)?;
             }
             let marked = self.mark(leased)?;
             self.sweep_layers(&marked, &mut sweep)?;
@@ -155,7 +164,13 @@ impl Store {
         Ok(())
     }
 
-    fn give_up_images(&self, options: &GcOptions, leased: &HashSet<Digest>, sweep: &mut Sweep) -> Result<()> {
+    fn give_up_images(
+        &self,
+        options: &GcOptions,
+        leased: &HashSet<Digest>,
+        chosen: &dyn Fn(&Image, &[Reference]) -> bool,
+        sweep: &mut Sweep,
+    ) -> Result<()> {
         if !options.dangling_images && !options.unused_images {
             return Ok(());
         }
@@ -163,7 +178,11 @@ impl Store {
             self.containers().list()?.into_iter().filter_map(|(spec, _)| spec.image_id).collect();
         for (image, references) in self.images().list()? {
             let tagged = references.iter().any(|reference| reference.tag.is_some());
-            if used.contains(&image.id) || leased.contains(&image.id) || (tagged && !options.unused_images) {
+            if used.contains(&image.id)
+                || leased.contains(&image.id)
+                || (tagged && !options.unused_images)
+                || !chosen(&image, &references)
+            {
                 continue;
             }
             self.images().remove_locked(&image.id)?;
@@ -173,10 +192,16 @@ impl Store {
         Ok(())
     }
 
-    fn give_up_build_cache(&self, sweep: &mut Sweep) -> Result<()> {
+    fn give_up_build_cache(&self, before: Option<jiff::Timestamp>, sweep: &mut Sweep) -> Result<()> {
         for step in self.cache().steps()? {
+            if before.is_some_and(|before| step.created >= before) {
+                continue;
+            }
             self.cache().forget(&step.key)?;
             sweep.report.steps += 1;
+        }
+        if before.is_some() {
+            return Ok(());
         }
         let stats = self.root("cache/stat");
         for name in super::entries(&stats)? {

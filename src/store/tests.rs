@@ -363,7 +363,8 @@ fn an_image_in_use_stays() {
     store.containers().create(&web).unwrap();
     let error = store.images().remove(&image.id).unwrap_err();
     assert!(matches!(&error, Error::ImageInUse { container, .. } if container == "web"), "{error}");
-    let all = GcOptions { dangling_images: true, unused_images: true, build_cache: true, spools: true };
+    let all =
+        GcOptions { dangling_images: true, unused_images: true, build_cache: true, spools: true, steps_before: None };
     assert_eq!(other(&folder).gc(&all).unwrap(), GcReport::default());
     store.containers().remove(&web.id).unwrap();
     drop(store);

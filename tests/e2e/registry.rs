@@ -65,14 +65,14 @@ fn what_is_pushed_comes_back_the_same() {
     docker(&world, &["build", "-q", "-t", &one, "."]);
     let first = world.wharf(&["docker", "push", &one]).expect(0);
     assert!(first.stdout.starts_with("The push refers to repository [127.0.0.1:"), "{}", first.stdout);
-    assert_eq!(first.stderr.matches("Pushed").count(), 3, "{}", first.stderr);
+    assert_eq!(first.stdout.matches(": Pushed\n").count(), 3, "{}", first.stdout);
     let again = world.wharf(&["docker", "push", &one]).expect(0);
-    assert_eq!(again.stderr.matches("Layer already exists").count(), 3, "{}", again.stderr);
+    assert_eq!(again.stdout.matches(": Layer already exists\n").count(), 3, "{}", again.stdout);
     assert_eq!(digest(&again.stdout), digest(&first.stdout));
     // Another repository of the same registry takes the layers over.
     docker(&world, &["tag", &one, &two]);
     let other = world.wharf(&["docker", "push", &two]).expect(0);
-    assert_eq!(other.stderr.matches("Mounted").count(), 3, "{}", other.stderr);
+    assert_eq!(other.stdout.matches(": Mounted from shop/web\n").count(), 3, "{}", other.stdout);
     // What was pulled goes back with the digest that it came with.
     let id = docker(&world, &["inspect", "-f", "{{.Id}}", &one]);
     docker(&world, &["rmi", &one, &two]);
@@ -274,4 +274,79 @@ fn a_second_machine_builds_from_the_first_ones_cache() {
     assert!(answer.stderr.contains("is not used"), "{}", answer.stderr);
     let wrong = second.wharf(&["docker", "build", "--cache-to", "type=gha", &other]).expect(1);
     assert!(wrong.stderr.contains("type=gha is not supported"), "{}", wrong.stderr);
+}
+
+#[test]
+fn pulls_say_what_docker_says() {
+    let world = World::new();
+    let registry = Registry::start(&world, "registry", "");
+    world.write("ctx/Dockerfile", "FROM busybox\nLABEL made=here\nRUN echo 1 >/one\n");
+    let (one, two) = (registry.name("shop/web"), registry.name("shop/web:2"));
+    docker(&world, &["build", "-q", "-t", &one, "-t", &two, "ctx"]);
+    let pushed = docker(&world, &["push", &one]);
+    assert!(pushed.starts_with("Using default tag: latest\nThe push refers to repository ["), "{pushed}");
+    docker(&world, &["push", "-q", &two]);
+    let digest = digest(&pushed);
+    let removed = docker(&world, &["rmi", &one, &two]);
+    assert!(
+        removed.contains(&format!("Untagged: {one}:latest\n")) && removed.contains("\nDeleted: sha256:"),
+        "{removed}"
+    );
+    // What was built is remembered until now.
+    assert!(docker(&world, &["builder", "prune", "-f"]).starts_with("Total:\t"));
+    let pulled = docker(&world, &["pull", &one]);
+    let lines: Vec<&str> = pulled.lines().collect();
+    assert_eq!(lines[..2], ["Using default tag: latest", "latest: Pulling from shop/web"], "{pulled}");
+    assert_eq!(pulled.matches(": Pulling fs layer\n").count(), 1, "{pulled}");
+    assert_eq!(pulled.matches(": Pull complete\n").count(), 1, "{pulled}");
+    assert_eq!(pulled.matches(": Already exists\n").count(), 1, "{pulled}");
+    let end = [
+        format!("Digest: {digest}"),
+        format!("Status: Downloaded newer image for {one}:latest"),
+        format!("{one}:latest"),
+    ];
+    assert_eq!(lines[lines.len() - 3..], end, "{pulled}");
+    let again = docker(&world, &["pull", &one]);
+    assert!(again.contains(&format!("\nStatus: Image is up to date for {one}:latest\n")), "{again}");
+    assert_eq!(docker(&world, &["pull", "-q", &two]), two);
+    docker(&world, &["rmi", &one, &two]);
+    let all = docker(&world, &["pull", "-a", &one]);
+    assert!(all.contains("latest: Pulling from") && all.contains("\n2: Pulling from"), "{all}");
+    assert_eq!(all.lines().last(), Some(one.as_str()));
+    docker(&world, &["rmi", &one, &two]);
+    let run = world.wharf(&["docker", "run", "--rm", &two, "cat", "/one"]).expect(0);
+    assert_eq!(run.stdout, "1\n");
+    assert!(
+        run.stderr.starts_with(&format!("Unable to find image '{two}' locally\n2: Pulling from shop/web\n")),
+        "{}",
+        run.stderr
+    );
+    assert!(run.stderr.ends_with(&format!("\nStatus: Downloaded newer image for {two}\n")), "{}", run.stderr);
+    // Lists.
+    let ids = |words: &[&str]| docker(&world, &[&["images", "-q"], words].concat()).lines().count();
+    assert_eq!((ids(&[]), ids(&["--filter", "label=made=here"]), ids(&["--filter", "label=other"])), (2, 1, 0));
+    let pattern = format!("reference=127.0.0.1:*/shop/*:2");
+    assert_eq!(
+        (ids(&["--filter", &pattern]), ids(&["--filter", "reference=busy*"]), ids(&["--filter", "reference=*web"])),
+        (1, 1, 0)
+    );
+    assert_eq!(
+        (
+            ids(&["--filter", "since=busybox"]),
+            ids(&["--filter", "before=busybox"]),
+            ids(&["--filter", "dangling=true"])
+        ),
+        (1, 0, 0)
+    );
+    assert!(docker(&world, &["images", "--digests"]).contains(&digest));
+    let tree = docker(&world, &["images", "--tree"]);
+    assert!(tree.starts_with("IMAGE ") && tree.contains("└─ linux/"), "{tree}");
+    let manifest = docker(&world, &["manifest", "inspect", &two]);
+    assert!(manifest.starts_with("{\n   \"") && manifest.contains("\"layers\": ["), "{manifest}");
+    // What goes.
+    assert!(docker(&world, &["image", "prune", "-f"]).starts_with("Total reclaimed space: "));
+    assert!(docker(&world, &["image", "prune", "-af", "--filter", "until=24h"]).starts_with("Total reclaimed space: "));
+    let pruned = docker(&world, &["image", "prune", "-af", "--filter", "label=made"]);
+    assert!(pruned.starts_with("Deleted Images:\nuntagged: ") && pruned.contains("\ndeleted: sha256:"), "{pruned}");
+    assert_eq!(ids(&[]), 1);
 }

@@ -3,12 +3,13 @@ use std::io::Write;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{build_image, history, import, load, pull, push, rmi, save, tag};
+use super::{build_image, history, image_prune, import, load, pull, push, rmi, save, tag};
 use crate::base::units::format_bytes;
+use crate::cli::show::filter::{Filters, age_limit};
 use crate::cli::show::list::{self, Format, JsonList};
 use crate::cli::show::table::Table;
 use crate::cli::show::time;
-use crate::cli::{Context, Outcome};
+use crate::cli::{Context, Failure, Mistake, Outcome};
 use crate::model::image::Image;
 
 /// Images of the store
@@ -31,6 +32,7 @@ enum Verb {
     Import(import::Args),
     Tag(tag::Args),
     Inspect(Inspect),
+    Prune(image_prune::Args),
     #[command(visible_alias = "remove")]
     Rm(rmi::Args),
 }
@@ -52,6 +54,15 @@ pub struct List {
     /// Accepted for Docker's sake: there are no hidden images
     #[arg(short, long)]
     all: bool,
+    /// Also the digests by which they can be pulled
+    #[arg(long)]
+    digests: bool,
+    /// Images with their platforms
+    #[arg(long, conflicts_with_all = ["digests", "quiet", "format"])]
+    tree: bool,
+    /// Only those with this property: dangling=BOOL, label=KEY[=VALUE], reference=PATTERN, before=, since=IMAGE, until=TIME
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
 }
 
 /// Show what is known of images, as Docker's JSON
@@ -75,6 +86,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         Verb::Import(args) => import::run(context, args),
         Verb::Tag(args) => tag::run(context, args),
         Verb::Inspect(args) => inspect(context, args),
+        Verb::Prune(args) => image_prune::run(context, args),
         Verb::Rm(args) => rmi::run(context, args),
     }
 }
@@ -132,15 +144,18 @@ pub fn list(context: &Context, args: &List) -> Outcome {
     let format = Format::parse(&args.format)?;
     let engine = context.engine()?;
     let mut rows = Vec::new();
+    let chosen = Chosen::new(args, &engine.store().images())?;
     for (image, references) in engine.store().images().list()? {
-        rows.extend(names(image, &references));
+        if chosen.accepts_image(&image, &references) {
+            rows.extend(names(image, &references));
+        }
     }
-    if let Some(name) = &args.name {
-        rows.retain(|row| row.repository == *name || format!("{}:{}", row.repository, row.tag) == *name);
-    }
+    rows.retain(|row| chosen.accepts_name(row));
     let mut out = context.output();
     let id = |row: &Row| if args.no_trunc { row.image.id.to_string() } else { row.image.id.short().to_owned() };
-    if args.quiet {
+    if args.tree {
+        tree(&rows).write(&mut out)?;
+    } else if args.quiet {
         let mut ids: Vec<String> = rows.iter().map(id).collect();
         ids.dedup();
         for id in ids {
@@ -150,16 +165,117 @@ pub fn list(context: &Context, args: &List) -> Outcome {
         let now = Timestamp::now();
         let fields = rows.iter().map(|row| fields(row, &id(row), now)).collect();
         list::write(&mut out, &format, JsonList::Lines, fields, || {
-            let mut table = Table::new(["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]);
+            let mut table = match args.digests {
+                true => Table::new(["REPOSITORY", "TAG", "DIGEST", "IMAGE ID", "CREATED", "SIZE"]),
+                false => Table::new(["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]),
+            };
             for row in &rows {
                 let size = format_bytes(row.image.size_bytes());
-                table.row(vec![row.repository.clone(), row.tag.clone(), id(row), created(row, now), size]);
+                let mut cells = vec![row.repository.clone(), row.tag.clone(), id(row), created(row, now), size];
+                if args.digests {
+                    cells.insert(2, row.digest.clone());
+                }
+                table.row(cells);
             }
             table
         })?;
     }
     out.flush()?;
     Ok(0)
+}
+
+/// What `--filter` and a name ask for.
+struct Chosen<'a> {
+    filters: Filters,
+    name: Option<&'a str>,
+    older_than: Option<Timestamp>,
+    newer_than: Option<Timestamp>,
+    dangling: Option<bool>,
+}
+
+impl<'a> Chosen<'a> {
+    fn new(args: &'a List, images: &crate::store::Images<'_>) -> Result<Self, Failure> {
+        let keys = ["dangling", "label", "reference", "before", "since", "until"];
+        let filters = Filters::parse(&args.filter, &keys)?;
+        let moment = |key: &str| -> Result<Option<Timestamp>, Failure> {
+            let Some(name) = filters.values(key).last() else { return Ok(None) };
+            Ok(image_prune::created(&images.find(name)?))
+        };
+        let (before, until) = (moment("before")?, age_limit(&filters)?);
+        let older_than = before.into_iter().chain(until).min();
+        let dangling = match filters.values("dangling") {
+            [] => None,
+            [text] if matches!(text.as_str(), "true" | "1") => Some(true),
+            [text] if matches!(text.as_str(), "false" | "0") => Some(false),
+            _ => return Err(Mistake::value("--filter", "dangling", "it is true or false, once").into()),
+        };
+        Ok(Self { newer_than: moment("since")?, older_than, dangling, name: args.name.as_deref(), filters })
+    }
+
+    fn accepts_image(&self, image: &Image, references: &[crate::model::reference::Reference]) -> bool {
+        let created = image_prune::created(image);
+        let is_dangling = references.iter().all(|reference| reference.tag.is_none());
+        self.filters.accept_labels(&image.config.config.labels)
+            && self.dangling.is_none_or(|wanted| wanted == is_dangling)
+            && self.older_than.is_none_or(|limit| created.is_some_and(|created| created < limit))
+            && self.newer_than.is_none_or(|limit| created.is_some_and(|created| created > limit))
+    }
+
+    fn accepts_name(&self, row: &Row) -> bool {
+        let whole = format!("{}:{}", row.repository, row.tag);
+        let fits = |pattern: &str| {
+            fits(pattern.as_bytes(), row.repository.as_bytes()) || fits(pattern.as_bytes(), whole.as_bytes())
+        };
+        self.name.is_none_or(fits) && self.filters.accept("reference", fits)
+    }
+}
+
+/// Whether a text is as a pattern says: `*` and `?` stand for anything but a slash.
+fn fits(pattern: &[u8], text: &[u8]) -> bool {
+    // Where to go on after a mismatch: the last star, and the text behind what it has taken.
+    let (mut at, mut place, mut star) = (0, 0, None);
+    while at < text.len() {
+        match pattern.get(place) {
+            Some(b'*') => {
+                star = Some((place, at));
+                place += 1;
+            }
+            Some(letter) if *letter == text[at] || (*letter == b'?' && text[at] != b'/') => {
+                at += 1;
+                place += 1;
+            }
+            _ => match star {
+                Some((from, taken)) if text[taken] != b'/' => {
+                    star = Some((from, taken + 1));
+                    (place, at) = (from + 1, taken + 1);
+                }
+                _ => return false,
+            },
+        }
+    }
+    pattern[place..].iter().all(|letter| *letter == b'*')
+}
+
+/// Images, and below each the platform that is here.
+fn tree(rows: &[Row]) -> Table {
+    let mut table = Table::new(["IMAGE", "ID", "DISK USAGE", "CONTENT SIZE"]);
+    for row in rows {
+        let name = match row.repository.as_str() {
+            "<none>" => "<untagged>".to_owned(),
+            name => format!("{name}:{}", row.tag),
+        };
+        let compressed =
+            row.image.layers.iter().filter_map(|layer| layer.blob.as_ref()).map(|blob| blob.size_bytes).sum();
+        let sizes = [format_bytes(row.image.size_bytes()), format_bytes(compressed)];
+        let id = row.image.id.short().to_owned();
+        table.row(vec![name, id.clone(), sizes[0].clone(), sizes[1].clone()]);
+        let config = &row.image.config;
+        let variant = config.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
+        let platform = format!("└─ {}/{}{variant}", config.os, config.architecture);
+        let [disk, content] = sizes;
+        table.row(vec![platform, id, disk, content]);
+    }
+    table
 }
 
 /// One row for each tag; a digest only where there is no tag of that name.

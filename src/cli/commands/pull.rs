@@ -1,9 +1,11 @@
 use std::collections::BTreeSet;
 
-use crate::cli::{Context, Outcome};
+use super::transfer::{self, Stream};
+use crate::cli::{Context, Failure, Mistake, Outcome};
 use crate::engine::images::{ImageWish, PullPolicy};
 use crate::graph::dependency::Graph;
 use crate::graph::plan::Plan;
+use crate::image;
 use crate::model::project::{Project, Service};
 use crate::model::reference::Reference;
 
@@ -33,6 +35,11 @@ pub struct Args {
     /// Show nothing but errors
     #[arg(short, long)]
     quiet: bool,
+    /// All tags of the repository, of images that are no service's
+    #[arg(short, long)]
+    all_tags: bool,
+    #[arg(long, hide = true)]
+    disable_content_trust: bool,
     /// `os/arch` of images that are no service's
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<String>,
@@ -91,14 +98,52 @@ fn pull_services(context: &Context, args: &Args, project: &Project) -> Outcome {
     Ok(0)
 }
 
+/// Pulls images by name, as `docker pull` does.
+fn pull_as_docker(context: &Context, args: &Args, names: &[String]) -> Outcome {
+    let engine = context.engine()?;
+    for name in names {
+        transfer::pull(context, &engine, name, args.platform.as_deref(), args.quiet, Stream::Stdout)?;
+        if !args.all_tags {
+            let reference: Reference = name.parse().map_err(crate::engine::Error::from)?;
+            Stream::Stdout.line(&reference.canonical());
+        }
+    }
+    if let Some(first) = args.targets.first().filter(|_| args.all_tags) {
+        let reference: Reference = first.parse().map_err(crate::engine::Error::from)?;
+        Stream::Stdout.line(&format!("{}/{}", reference.registry, reference.repository));
+    }
+    Ok(0)
+}
+
+/// The names of all tags of the repositories.
+fn all_tags(args: &Args) -> Result<Vec<String>, Failure> {
+    let mut names = Vec::new();
+    for name in &args.targets {
+        let reference: Reference = name.parse().map_err(crate::engine::Error::from)?;
+        if reference.digest.is_some() || name.rsplit('/').next().is_some_and(|last| last.contains(':')) {
+            return Err(Mistake::usage("tag can't be used with --all-tags/-a").into());
+        }
+        let repository = format!("{}/{}", reference.registry, reference.repository);
+        names.extend(image::tags(&reference)?.into_iter().map(|tag| format!("{repository}:{tag}")));
+    }
+    Ok(names)
+}
+
 /// Pulls images by name.
 pub fn pull_images(context: &Context, args: &Args) -> Outcome {
+    if args.targets.is_empty() {
+        return Err(Mistake::usage("name the images to pull").into());
+    }
+    let names = if args.all_tags { all_tags(args)? } else { args.targets.clone() };
+    if context.docker {
+        return pull_as_docker(context, args, &names);
+    }
     let references: Vec<Reference> =
-        args.targets.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(crate::engine::Error::from)?;
+        names.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(crate::engine::Error::from)?;
     let engine = context.engine()?;
     let reporter = context.reporter_unless(args.quiet, "Pulling");
     context.perform_transfer(reporter, None, |execution| {
-        for (reference, name) in references.iter().zip(&args.targets) {
+        for (reference, name) in references.iter().zip(&names) {
             let policy = if args.policy == Policy::Always { PullPolicy::Always } else { PullPolicy::Missing };
             let name = if policy == PullPolicy::Always { reference.familiar() } else { name.clone() };
             engine.image(&name, policy, args.platform.as_deref(), execution.progress)?;

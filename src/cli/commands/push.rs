@@ -1,5 +1,4 @@
-use std::io::Write;
-
+use super::transfer::{self, Lines, Stream};
 use crate::cli::{Context, Outcome};
 use crate::engine;
 use crate::image;
@@ -44,24 +43,30 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
                 && (&known.registry, &known.repository) == (&reference.registry, &reference.repository)
         }));
     }
-    let mut out = context.output();
+    // Not locked while the layers' lines come from another thread.
+    let say = |text: &str| Stream::Stdout.line(text);
     for reference in &wanted {
+        let typed_tag = args.images.iter().any(|name| name.rsplit('/').next().is_some_and(|last| last.contains(':')));
+        if !args.quiet && !args.all_tags && !typed_tag {
+            say("Using default tag: latest");
+        }
         if !args.quiet {
             let repository = format!("{}/{}", reference.registry, reference.repository);
-            writeln!(out, "The push refers to repository [{repository}]")?;
-            out.flush()?;
+            say(&format!("The push refers to repository [{repository}]"));
         }
-        let reporter = context.reporter_unless(args.quiet, "Pushing");
+        let lines = Lines::new(Stream::Stdout);
+        let is_in_lines = context.docker && !args.quiet && !transfer::is_live(context);
+        let reporter = context.reporter_unless(args.quiet || is_in_lines, "Pushing");
         let pushed = context.perform_transfer(reporter, None, |execution| {
-            Ok(image::push(engine.store(), reference, execution.progress)?)
+            let progress = if is_in_lines { &lines } else { execution.progress };
+            Ok(image::push(engine.store(), reference, progress)?)
         })?;
         if args.quiet {
-            writeln!(out, "{reference}")?;
+            say(&format!("{reference}"));
         } else {
             let tag = reference.tag.as_deref().unwrap_or("latest");
-            writeln!(out, "{tag}: digest: {} size: {}", pushed.digest, pushed.size_bytes)?;
+            say(&format!("{tag}: digest: {} size: {}", pushed.digest, pushed.size_bytes));
         }
-        out.flush()?;
     }
     Ok(0)
 }

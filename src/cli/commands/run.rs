@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 
+use super::transfer::{self, Stream};
 use crate::base::id::ContainerId;
 use crate::cli::flags::container::ContainerFlags;
 use crate::cli::interactive::attach::Session;
@@ -253,11 +254,15 @@ fn request_of_image(context: &Context, args: &Args) -> Result<(Engine, Request, 
                     args.target.parse::<Reference>().map_or_else(|_| args.target.clone(), |name| name.familiar());
                 context.say(&format!("Unable to find image '{name}' locally"));
             }
-            let reporter = context.reporter_unless(args.quiet, "Pulling");
             let platform = args.container.platform.as_deref();
-            context.perform_transfer(reporter, None, |execution| {
-                engine.image(&args.target, policy, platform, execution.progress)
-            })?
+            if context.docker && policy != PullPolicy::Never {
+                transfer::pull(context, &engine, &args.target, platform, args.quiet, Stream::Stderr)?
+            } else {
+                let reporter = context.reporter_unless(args.quiet, "Pulling");
+                context.perform_transfer(reporter, None, |execution| {
+                    engine.image(&args.target, policy, platform, execution.progress)
+                })?
+            }
         }
     };
     let mut request = Request {

@@ -83,7 +83,13 @@ fn prune(context: &Context, args: &Prune) -> Outcome {
             }
         }
     }
-    let options = GcOptions { dangling_images: true, unused_images: args.all, build_cache: true, spools: true };
+    let options = GcOptions {
+        dangling_images: true,
+        unused_images: args.all,
+        build_cache: true,
+        spools: true,
+        ..GcOptions::default()
+    };
     let report = engine.store().gc(&options)?;
     for (id, names) in &report.images {
         writeln!(out, "Image {}", names.first().map_or(id.as_str(), String::as_str))?;

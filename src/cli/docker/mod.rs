@@ -15,8 +15,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::commands::{
-    build_image, events, history, image, import, info, load, login, network, pull, push, rmi, save, system, tag,
-    version, volume,
+    build_image, events, history, image, image_prune, import, info, load, login, manifest, network, pull, push, rmi,
+    save, system, tag, version, volume,
 };
 use super::{Context, Mistake, Outcome};
 
@@ -94,6 +94,7 @@ macro_rules! verbs {
 
 verbs! {
     Build(Box<build_image::Args>) "build" => build_image::run;
+    Builder(Builder) "builder" => builder;
     Buildx(Buildx) "buildx" => buildx;
     Container(container::Args) "container" => container::run;
     Events(events::Args) "events" => events::run;
@@ -106,6 +107,7 @@ verbs! {
     Load(load::Args) "load" => load::run;
     Login(login::Login) "login" => login::login;
     Logout(login::Logout) "logout" => login::logout;
+    Manifest(manifest::Args) "manifest" => manifest::run;
     Network(network::Args) "network" => network::run;
     Pull(pull::Args) "pull" => pull::pull_images;
     Push(push::Args) "push" => push::run;
@@ -128,11 +130,28 @@ struct Buildx {
 enum BuildxVerb {
     #[command(visible_alias = "b")]
     Build(Box<build_image::Args>),
+    Prune(image_prune::BuildCache),
+}
+
+/// What builds remember
+#[derive(Debug, clap::Args)]
+struct Builder {
+    #[command(subcommand)]
+    verb: BuildxVerb,
+}
+
+fn builder(context: &Context, args: &Builder) -> Outcome {
+    on_builder(context, &args.verb)
 }
 
 fn buildx(context: &Context, args: &Buildx) -> Outcome {
-    match &args.verb {
+    on_builder(context, &args.verb)
+}
+
+fn on_builder(context: &Context, verb: &BuildxVerb) -> Outcome {
+    match verb {
         BuildxVerb::Build(args) => build_image::run(context, args),
+        BuildxVerb::Prune(args) => image_prune::build_cache(context, args),
     }
 }
 

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, HeaderMap, HeaderValue, LOCATION, RANGE, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_RANGE, HeaderMap, HeaderValue, LINK, LOCATION, RANGE, RETRY_AFTER,
+};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
 
@@ -19,6 +21,8 @@ const MANIFEST_BYTES_MAX: u64 = 4 << 20;
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 /// A document is given up after so many times the patience for one byte.
 const DOCUMENT_STALLS: u32 = 4;
+/// Pages of a list of tags, of a thousand each.
+const TAG_PAGES_MAX: usize = 100;
 /// Redirects followed for one request.
 const REDIRECTS_MAX: usize = 5;
 /// A registry that wants a longer pause than this is told to the user instead.
@@ -78,6 +82,12 @@ pub(in crate::image) struct Fetched {
 struct Token {
     token: Option<String>,
     access_token: Option<String>,
+}
+
+/// One page of a list of tags.
+#[derive(Deserialize)]
+struct Tags {
+    tags: Option<Vec<String>>,
 }
 
 /// Errors in a registry's answer.
@@ -193,6 +203,27 @@ impl Client {
             return Err(Error::WrongContent { digest: expected, reason: "the manifest has another digest" });
         }
         Ok(Fetched { content, digest })
+    }
+
+    /// The tags of the repository, page by page.
+    pub(in crate::image) async fn tags(&self) -> Result<Vec<String>> {
+        let mut url = self.url(&format!("{}/tags/list?n=1000", self.repository))?;
+        let mut tags = Vec::new();
+        for _ in 0..TAG_PAGES_MAX {
+            let response = self.get_patiently(&url, &HeaderMap::new()).await?;
+            let unknown = || Error::UnknownImage { reference: format!("{}/{}", self.registry, self.repository) };
+            let response = self.expect(response, unknown).await?;
+            let next = response.headers().get(LINK).and_then(|value| next_page(value.to_str().ok()?, &url));
+            let content = self.body(response, MANIFEST_BYTES_MAX).await?;
+            let page: Tags = serde_json::from_slice(&content)
+                .map_err(|source| Error::Document { what: "list of tags".into(), source })?;
+            tags.extend(page.tags.unwrap_or_default());
+            match next {
+                Some(next) if origin(&next) == origin(&url) => url = next,
+                _ => return Ok(tags),
+            }
+        }
+        Err(self.bad_answer("a list of tags without an end"))
     }
 
     /// A small blob (a config), verified.
@@ -536,6 +567,12 @@ fn secret(text: &str) -> Result<HeaderValue> {
 
 fn header(text: &str) -> Result<HeaderValue> {
     HeaderValue::from_str(text).map_err(|_| Error::Unsupported { what: "a credential has a control character".into() })
+}
+
+/// The address in `Link: <...>; rel="next"`.
+fn next_page(link: &str, base: &Url) -> Option<Url> {
+    let (address, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
+    if rest.contains("next") { base.join(address).ok() } else { None }
 }
 
 /// The first byte of `Content-Range: bytes 5-9/10`.
