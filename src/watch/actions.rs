@@ -110,11 +110,12 @@ impl Actions<'_> {
             }
         };
         let differences = differences(&self.project, &loaded.project);
+        let rebuilt = rebuilt(&self.project, &loaded.project);
         let what = if differences.is_empty() { String::new() } else { format!(": {}", differences.join("; ")) };
         self.shared.client.say(&format!("{changed} changed{what}"));
         self.project = loaded.project;
         self.tell(News::Scope(Box::new(scope), Names::of(&self.project)));
-        match self.apply() {
+        match self.apply(&rebuilt) {
             Ok(plan) if plan.is_empty() => self.shared.client.say("nothing to do"),
             Ok(_) => self.shared.client.say("applied"),
             Err(error) => self.failed(error),
@@ -122,8 +123,8 @@ impl Actions<'_> {
         self.tell(News::Containers);
     }
 
-    /// Brings the project up as it is now.
-    fn apply(&self) -> engine::Result<Plan> {
+    /// Brings the project up as it is now, with new images for the services that are built in another way.
+    fn apply(&self, rebuilt: &BTreeSet<String>) -> engine::Result<Plan> {
         let mut services: Vec<String> =
             self.options.services.iter().filter(|name| self.project.services.contains_key(*name)).cloned().collect();
         if self.options.existing_only {
@@ -153,7 +154,11 @@ impl Actions<'_> {
         let up = Up { wish, ..Up::default() };
         let progress = self.shared.client.progress();
         self.shared.stop.set_building(true);
-        let images = self.shared.engine.get_images(&self.project, &up, progress.as_ref());
+        let mut project = self.project.clone();
+        for service in project.services.values_mut().filter(|service| rebuilt.contains(&service.name)) {
+            service.pull_policy = Some("build".into());
+        }
+        let images = self.shared.engine.get_images(&project, &up, progress.as_ref());
         self.shared.stop.set_building(false);
         images?;
         self.up(&up)
@@ -171,12 +176,18 @@ impl Actions<'_> {
             return BTreeSet::new();
         }
         let names = Names::of(&self.project);
+        let mut before = BTreeMap::new();
         for (service, file) in services {
             self.shared.client.say(&format!("{service}: rebuilding, {} changed", names.short(file)));
             // From here on the image has what was copied before; what comes during the build is copied afterwards.
-            self.shared.touched.forget(service);
+            before.insert(service, self.shared.touched.take(service));
         }
         let result = self.build_and_replace(services.keys().cloned().collect());
+        for (service, copies) in before {
+            if !result.as_ref().is_ok_and(|renewed| renewed.contains(service)) {
+                self.shared.touched.add(service, &copies);
+            }
+        }
         self.tell(News::Containers);
         match result {
             Ok(renewed) => {
@@ -278,6 +289,15 @@ impl Actions<'_> {
             Err(error) => self.failed(error),
         }
     }
+}
+
+/// The services whose image is built in another way than before.
+fn rebuilt(old: &Project, new: &Project) -> BTreeSet<String> {
+    let build = |service: &Service| service.canonical.get("build").cloned();
+    let differs = |service: &&Service| {
+        service.build.is_some() && old.services.get(&service.name).is_some_and(|old| build(old) != build(service))
+    };
+    new.services.values().filter(differs).map(|service| service.name.clone()).collect()
 }
 
 fn count(observed: &Observed, service: &str) -> Option<u32> {

@@ -74,6 +74,12 @@ impl<'a> Looker<'a> {
             }
         }
         self.look_everywhere();
+        if let Some(notifier) = &mut self.notifier {
+            let containers = self.shared.engine.store().containers().all_folder();
+            if let Err(errno) = notifier.watch(&containers) {
+                self.give_up_events(errno);
+            }
+        }
     }
 
     /// Looks until the end.
@@ -144,7 +150,13 @@ impl<'a> Looker<'a> {
             return self.look_everywhere();
         }
         let mut changes = Vec::new();
+        let containers = self.shared.engine.store().containers().all_folder();
         for (path, had_its_moment) in self.hints.due() {
+            if path.parent() == Some(&containers) {
+                // Another command made or removed one.
+                self.greet();
+                continue;
+            }
             if self.scope.roots().any(|root| root != path && root.starts_with(&path)) {
                 // Something above a root came or went.
                 let roots: Vec<PathBuf> =

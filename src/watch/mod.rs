@@ -191,7 +191,7 @@ impl Touched {
         all.get(service).cloned().unwrap_or_default()
     }
 
-    fn forget(&self, service: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(service);
+    fn take(&self, service: &str) -> BTreeSet<Copy> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(service).unwrap_or_default()
     }
 }

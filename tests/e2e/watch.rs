@@ -357,6 +357,15 @@ fn images_are_rebuilt_and_the_project_is_reloaded() {
     assert_eq!(world.ok(&["ps", "--format", "{{.Service}}"]), "db\nweb");
     world.write("more/x", "more\n");
     watch.wait_for("web: synced");
+    // Another command makes a container: it gets what the first one has. A build in another way is done.
+    world.ok(&["up", "-d", "--no-deps", "--scale", "web=2", "web"]);
+    watch.wait_for("web: synced");
+    assert_eq!(fs::read_to_string(inside(&world, "web-2").join("src/file")).unwrap(), "synced\n");
+    world.write("compose.yaml", &file(more).replace("build: .", "build: {context: ., labels: {a: b}}"));
+    watch.wait_for("compose.yaml changed: web: build");
+    watch.wait_for("Built");
+    watch.wait_for("applied");
+    assert_eq!(read("baked"), "three\n");
     watch.end();
     world.ok(&["down", "--rmi", "local"]);
     world.expect_no_trace();
