@@ -8,8 +8,7 @@ use super::{Error, ports, volumes};
 /// Turns everything below `root` into long forms. `lenient`: leave alone what cannot be read, because variables
 /// were not substituted.
 pub(crate) fn canonical(load: &mut Load, root: &mut Node, lenient: bool) -> Result<(), Error> {
-    walk(load, root, Path::default(), lenient)?;
-    load.check()
+    walk(load, root, Path::default(), lenient)
 }
 
 /// A mapping from keys to nodes, in this order.

@@ -1,15 +1,13 @@
 //! What the forms cannot say: attributes that exclude each other, addresses that are none.
 
-use super::Error;
 use super::error::shorten;
 use super::node::{Node, Value};
 use super::path::{ITEM, Path};
 use super::progress::Load;
 
 /// Checks everything below `root`, which is canonical.
-pub(crate) fn check(load: &mut Load, root: &Node) -> Result<(), Error> {
+pub(crate) fn check(load: &mut Load, root: &Node) {
     walk(load, root, Path::default());
-    load.check()
 }
 
 fn walk(load: &mut Load, node: &Node, path: Path<'_>) {
@@ -56,8 +54,9 @@ fn one_source(load: &mut Load, node: &Node, keys: &[&str], path: Path<'_>) {
             load.mistake(node.key, format!("{path} needs one of {names}"));
         }
         [_, second, ..] => {
-            let place = map.get(*second).map_or(node.place(), |value| value.key);
-            load.mistake(place, format!("{path} can have only one of {names}"));
+            let place = |key: &&str| map.get(*key).map_or(node.place(), |value| value.key);
+            let message = format!("{path} can have only one of {names}");
+            load.mistake_of_several(place(second), message, None, &[(place(&given[0]), "the other one")]);
         }
         _ => {}
     }

@@ -13,6 +13,10 @@ pub(crate) fn check(load: &mut Load, root: &Node, disabled: &Map) {
     let services = section(root, "services", &empty);
     for (name, service) in services {
         let check = Check { root, services, disabled, name, service };
+        // Where something was left out, it may have been that.
+        if !load.may_be_left_out("services", name) {
+            check.has_source(load);
+        }
         check.sources(load);
         check.references(load);
         check.dependencies(load);
@@ -49,20 +53,25 @@ impl Check<'_> {
         self.service.get(key).map_or(self.service.key, Node::place)
     }
 
-    fn sources(&self, load: &mut Load) {
+    fn has_source(&self, load: &mut Load) {
         let name = self.name;
-        let build = self.service.get("build");
-        if build.is_none() && self.text("image").is_none() && self.service.get("provider").is_none() {
+        if self.service.get("build").is_none() && self.text("image").is_none() && self.service.get("provider").is_none()
+        {
             load.mistake_with_hint(
                 self.service.key,
                 format!("service `{name}` has neither an image nor a build context"),
                 Some("add `image:` or `build:`".into()),
             );
         }
-        let Some(build) = build else { return };
+    }
+
+    fn sources(&self, load: &mut Load) {
+        let name = self.name;
+        let Some(build) = self.service.get("build") else { return };
         if let (Some(inline), Some(_)) = (build.get("dockerfile_inline"), build.get("dockerfile")) {
             let message = format!("service `{name}` has both `dockerfile` and `dockerfile_inline`, use one");
-            load.mistake(inline.key, message);
+            let other = build.get("dockerfile").map_or(inline.key, |other| other.key);
+            load.mistake_of_several(inline.key, message, None, &[(other, "the other one")]);
         }
         for (context, value) in build.get("additional_contexts").and_then(Node::as_map).into_iter().flatten() {
             let Some(target) = value.as_str().and_then(|text| text.strip_prefix("service:")) else { continue };
@@ -88,7 +97,7 @@ impl Check<'_> {
         let name = self.name;
         if let (Some(_), Some(networks)) = (self.text("network_mode"), self.service.get("networks")) {
             let message = format!("service `{name}` has both `network_mode` and `networks`, use one");
-            load.mistake(networks.place(), message);
+            load.mistake_of_several(networks.place(), message, None, &[(self.place("network_mode"), "the other one")]);
         }
         let entries = |key: &str| self.service.get(key).and_then(Node::as_map).into_iter().flatten();
         for (key, value) in entries("networks") {
@@ -137,7 +146,7 @@ impl Check<'_> {
     fn defined(&self, load: &mut Load, kind: &str, key: &str, place: Span) {
         let empty = Map::new();
         let resources = section(self.root, &format!("{kind}s"), &empty);
-        if resources.contains_key(key) || load.is_full() {
+        if resources.contains_key(key) || load.is_full() || load.may_be_left_out(&format!("{kind}s"), key) {
             return;
         }
         let hint = match nearest(key, resources.keys().map(String::as_str)) {
@@ -150,7 +159,7 @@ impl Check<'_> {
 
     fn dependencies(&self, load: &mut Load) {
         for (key, dependency) in self.service.get("depends_on").and_then(Node::as_map).into_iter().flatten() {
-            if self.services.contains_key(key) || load.is_full() {
+            if self.services.contains_key(key) || load.is_full() || load.may_be_left_out("services", key) {
                 continue;
             }
             let optional = dependency.get("required").map(|node| &node.value) == Some(&Value::Bool(false));
@@ -173,7 +182,8 @@ impl Check<'_> {
                 );
                 continue;
             }
-            let hint = nearest(key, self.services.keys().map(String::as_str));
+            let others = self.services.keys().map(String::as_str).filter(|other| *other != self.name);
+            let hint = nearest(key, others);
             load.mistake_with_hint(
                 place,
                 format!("service `{}` depends on undefined service `{key}`", self.name),
@@ -190,7 +200,8 @@ impl Check<'_> {
         if let (Some(scale), Some(replicas)) = (scale, replicas)
             && scale != replicas
         {
-            load.mistake(replicas.place(), format!("service `{name}`: `scale` and `deploy.replicas` differ"));
+            let message = format!("service `{name}`: `scale` and `deploy.replicas` differ");
+            load.mistake_of_several(replicas.place(), message, None, &[(scale.place(), "the other one")]);
         }
         for node in [scale, replicas].into_iter().flatten() {
             if matches!(node.value, Value::Integer(number) if number < 0) {
@@ -201,7 +212,8 @@ impl Check<'_> {
             scale.or(replicas).map_or(1, |node| if let Value::Integer(number) = node.value { number } else { 1 });
         if count > 1 && self.text("container_name").is_some() {
             let message = format!("service `{name}` has a `container_name`, so it cannot have {count} containers");
-            load.mistake(self.place("container_name"), message);
+            let number = scale.or(replicas).map_or(self.service.key, Node::place);
+            load.mistake_of_several(self.place("container_name"), message, None, &[(number, "the number")]);
         }
         for (key, group, below) in [
             ("cpus", "limits", "cpus"),
@@ -211,23 +223,25 @@ impl Check<'_> {
         ] {
             let Some(own) = self.service.get(key) else { continue };
             let Some(resources) = self.service.get_path(&["deploy", "resources", group]) else { continue };
-            let same = resources.get(below).is_some_and(|other| other.scalar_text() == own.scalar_text());
-            if !same {
+            let other = resources.get(below);
+            if other.is_none_or(|other| other.scalar_text() != own.scalar_text()) {
                 let message = format!("service `{name}`: `{key}` and `deploy.resources.{group}.{below}` differ");
-                load.mistake(own.place(), message);
+                let other = other.unwrap_or(resources).place();
+                load.mistake_of_several(own.place(), message, None, &[(other, "the other one")]);
             }
         }
     }
 
     fn mounts(&self, load: &mut Load) {
-        let mut targets: BTreeSet<&str> = BTreeSet::new();
+        let mut targets: BTreeMap<&str, Span> = BTreeMap::new();
         let list = |key: &str| self.service.get(key).and_then(Node::as_sequence).unwrap_or_default();
         let tmpfs = list("tmpfs").iter().filter_map(|item| Some((item.as_str()?.split(':').next()?, item)));
         let volumes =
             list("volumes").iter().map(|mount| (mount.get("target").and_then(Node::as_str).unwrap_or_default(), mount));
         for (target, node) in tmpfs.chain(volumes) {
-            if !targets.insert(target) {
-                load.mistake(node.place(), format!("service `{}` mounts two things at {target}", self.name));
+            if let Some(first) = targets.insert(target, node.place()) {
+                let message = format!("service `{}` mounts two things at {target}", self.name);
+                load.mistake_of_several(node.place(), message, None, &[(first, "the first")]);
             }
         }
     }

@@ -17,6 +17,8 @@ pub struct Mistake {
     pub source: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// Other places that make it one, each with what stands there: the value that this one does not agree with.
+    pub others: Vec<Excerpt>,
 }
 
 impl std::fmt::Display for Mistake {
@@ -129,9 +131,9 @@ impl Explain for Error {
         let several = mistakes.len() > 1;
         mistakes
             .iter()
-            .filter_map(|mistake| {
-                Some(Excerpt {
-                    location: mistake.location.clone()?,
+            .flat_map(|mistake| {
+                let own = mistake.location.clone().map(|location| Excerpt {
+                    location,
                     length: mistake.length,
                     source: mistake.source.clone(),
                     label: match (several, &mistake.hint) {
@@ -139,7 +141,8 @@ impl Explain for Error {
                         (true, None) => mistake.message.clone(),
                         (true, Some(hint)) => format!("{}: {hint}", mistake.message),
                     },
-                })
+                });
+                own.into_iter().chain(mistake.others.iter().cloned())
             })
             .collect()
     }

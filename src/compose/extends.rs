@@ -77,7 +77,7 @@ impl Model<'_> {
         let Some(service) = services.get_mut(name) else { return Ok(()) };
         let upper = std::mem::replace(service, Node::null());
         let (span, key) = (upper.span, upper.key);
-        let mut merged = merge::merge(load, base, upper, path::Path::default().join("services").join("*"))?;
+        let mut merged = merge::merge(load, base, upper, path::Path::default().join("services").join(name))?;
         merged.as_map_mut().and_then(|map| map.shift_remove("extends"));
         *service = merged.at(span, key);
         Ok(())
@@ -143,15 +143,16 @@ impl Model<'_> {
             if self.settings.interpolate {
                 interpolate::interpolate(load, &mut document, &self.environment)?;
             }
+            load.leave_out_wrong(&mut document);
             resets.apply(load, &mut tree);
             tree = merge::merge(load, tree, document, path::Path::default())?;
-            unicity::enforce(load, &mut tree)?;
+            unicity::enforce(load, &mut tree, false);
             canonical::canonical(load, &mut tree, !self.settings.interpolate)?;
-            unicity::enforce(load, &mut tree)?;
+            unicity::enforce(load, &mut tree, false);
         }
         let folder = file.parent().unwrap_or(Path::new("/"));
         let folders = Folders { base: folder, home: self.settings.home.as_deref() };
-        paths::resolve(load, &mut tree, &folders)?;
+        paths::resolve(load, &mut tree, &folders);
         let services = tree.as_map_mut().and_then(|map| map.shift_remove("services"));
         match services.map(|services| services.value) {
             Some(Value::Map(services)) => Ok(Base { services, resets }),

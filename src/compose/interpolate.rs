@@ -17,8 +17,7 @@ pub(crate) fn interpolate(
     root: &mut Node,
     environment: &BTreeMap<String, String>,
 ) -> Result<(), Error> {
-    walk(load, root, Path::default(), environment)?;
-    load.check()
+    walk(load, root, Path::default(), environment)
 }
 
 fn walk(load: &mut Load, node: &mut Node, path: Path<'_>, environment: &BTreeMap<String, String>) -> Result<(), Error> {

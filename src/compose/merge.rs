@@ -131,8 +131,8 @@ fn by_type(load: &mut Load, lower: Node, upper: Node, path: Path<'_>) -> Result<
 }
 
 fn cannot_merge(load: &mut Load, lower: &Node, upper: &Node, path: Path<'_>) -> Error {
-    let message = format!("{path} is {} here, and {} in what it is merged with", upper.kind(), lower.kind());
-    load.fail(upper.place(), message)
+    let message = format!("{path} is {} here, and {} in what it is laid over", upper.kind(), lower.kind());
+    load.fail_of_several(upper.place(), message, &[(lower.place(), &format!("{} here", lower.kind()))])
 }
 
 fn merge_maps(load: &mut Load, lower: Node, upper: Node, path: Path<'_>) -> Result<Node, Error> {

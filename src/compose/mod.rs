@@ -240,6 +240,7 @@ pub fn load(options: &Options) -> Result<Loaded, Error> {
     let mut model = Model::new(&settings, scope.project_directory.clone(), scope.environment.clone());
     let mut tree = model.merge_files(&mut load, documents)?;
     let Some(map) = tree.as_map_mut().filter(|map| !map.is_empty()) else {
+        load.check()?;
         let files: Vec<String> = scope.files.iter().map(|file| file.display().to_string()).collect();
         return Err(load.fail(Span::default(), format!("{} holds nothing", files.join(", "))));
     };
@@ -293,11 +294,17 @@ pub fn variables(options: &Options) -> Result<BTreeMap<String, Variable>, Error>
 /// Parses the files of the command line, before anything is done with them: their `name:` comes first.
 fn parse_files(load: &mut Load, files: &[PathBuf]) -> Result<Vec<(PathBuf, Vec<Node>)>, Error> {
     let mut documents = Vec::with_capacity(files.len());
+    let mut unreadable = Vec::new();
     for file in files {
         let index = if file.as_os_str() == "-" { load.read_standard_input()? } else { load.read(file)? };
-        documents.push((file.clone(), yaml::parse(load, index)?));
+        match yaml::parse(load, index) {
+            Ok(parsed) => documents.push((file.clone(), parsed)),
+            // What cannot be read further is no reason not to look at the other files.
+            Err(Error::Invalid { mistakes }) => unreadable.extend(mistakes),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(documents)
+    if unreadable.is_empty() { Ok(documents) } else { Err(Error::Invalid { mistakes: unreadable }) }
 }
 
 /// The attributes of `loaded` that the specification knows and wharf does not act on yet.

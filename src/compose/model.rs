@@ -57,10 +57,11 @@ impl<'a> Model<'a> {
             }
         }
         defaults::fill(&mut tree);
-        checks::check(load, &tree)?;
+        checks::check(load, &tree);
+        load.leave_out_wrong(&mut tree);
         if self.settings.resolve_paths {
             let folders = Folders { base: &self.folder, home: self.settings.home.as_deref() };
-            paths::resolve(load, &mut tree, &folders)?;
+            paths::resolve(load, &mut tree, &folders);
         }
         self.take_values(load, &mut tree);
         Ok(tree)
@@ -82,19 +83,22 @@ impl<'a> Model<'a> {
         if self.settings.interpolate {
             interpolate::interpolate(load, &mut document, &self.environment)?;
         }
+        load.leave_out_wrong(&mut document);
         self.include(load, file, &mut document, &resets)?;
         resets.apply(load, &mut tree);
         self.extend_services(load, file, &mut document, &resets)?;
         let mut tree = merge::merge(load, tree, document, path::Path::default())?;
-        unicity::enforce(load, &mut tree)?;
-        validate::validate(load, &tree)?;
+        unicity::enforce(load, &mut tree, false);
+        validate::validate(load, &tree);
+        load.leave_out_wrong(&mut tree);
         if let Some(version) = tree.as_map_mut().and_then(|map| map.shift_remove("version")) {
             load.warn(version.key, "`version` is obsolete and ignored, remove it".into());
         }
         canonical::canonical(load, &mut tree, !self.settings.interpolate)?;
+        load.leave_out_wrong(&mut tree);
         drop_empty_dns(&mut tree);
-        unicity::enforce(load, &mut tree)?;
-        Ok(tree)
+        unicity::enforce(load, &mut tree, true);
+        if load.is_full() { load.check().map(|()| tree) } else { Ok(tree) }
     }
 
     /// Reads the models that `include` names and lays this document over them.
@@ -103,7 +107,11 @@ impl<'a> Model<'a> {
         if include.is_null() {
             return Ok(());
         }
-        validate::validate_include(load, &include)?;
+        let before = load.mistake_count();
+        validate::validate_include(load, &include);
+        if load.mistake_count() > before {
+            return Ok(());
+        }
         let mut included = self.included.clone();
         included.push(file.to_owned());
         for entry in include.as_sequence().unwrap_or_default() {

@@ -77,9 +77,8 @@ fn is_windows_absolute(path: &str) -> bool {
 }
 
 /// Makes every path below `root` absolute.
-pub(crate) fn resolve(load: &mut Load, root: &mut Node, folders: &Folders<'_>) -> Result<(), Error> {
+pub(crate) fn resolve(load: &mut Load, root: &mut Node, folders: &Folders<'_>) {
     walk(load, root, Path::default(), folders);
-    load.check()
 }
 
 fn walk(load: &mut Load, node: &mut Node, path: Path<'_>, folders: &Folders<'_>) {

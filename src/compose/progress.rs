@@ -1,6 +1,6 @@
 //! One load in progress: the files read so far, what was found wrong, and what it has cost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -10,8 +10,9 @@ use super::limits::{
 use super::model::reason;
 use super::node::{Node, Span, Value};
 use super::trace::Trace;
+use super::validate::nearest;
 use super::{Error, Mistake, Warning};
-use crate::base::error::Location;
+use crate::base::error::{Excerpt, Location};
 use crate::base::fs;
 
 /// Characters of a message or a line of source that are shown.
@@ -40,6 +41,11 @@ pub(crate) struct Load {
     /// What explains values, where that was asked for.
     pub trace: Option<Box<Trace>>,
     mistakes: Vec<Mistake>,
+    /// Where those are: what stands there is left out by the next phase.
+    broken: HashSet<Span>,
+    /// Where something was left out, down to the second key: `volumes.data`. What is missed there or refers to it is
+    /// no mistake of its own.
+    left_out: HashSet<String>,
     warnings: Vec<Warning>,
     nodes: usize,
     nodes_walked: usize,
@@ -127,6 +133,11 @@ impl Load {
 
     /// Notes a mistake and what to do about it.
     pub fn mistake_with_hint(&mut self, span: Span, message: String, hint: Option<String>) {
+        self.mistake_of_several(span, message, hint, &[]);
+    }
+
+    /// Notes a mistake that several places make together: each of `others` with what to say beside it.
+    pub fn mistake_of_several(&mut self, span: Span, message: String, hint: Option<String>, others: &[(Span, &str)]) {
         if self.is_full() {
             return;
         }
@@ -134,11 +145,78 @@ impl Load {
         let source = location.as_ref().map(|at| self.line(span.file, at)).unwrap_or_default();
         let message = printable(&message, MESSAGE_CHARACTERS_MAX);
         let hint = hint.map(|hint| printable(&hint, MESSAGE_CHARACTERS_MAX));
-        let mistake = Mistake { message, location, length: span.length as usize, source, hint };
+        let others = others.iter().filter(|(other, _)| *other != span).filter_map(|(span, label)| {
+            let location = self.location(*span)?;
+            let source = self.line(span.file, &location);
+            Some(Excerpt { location, length: span.length as usize, source, label: (*label).to_owned() })
+        });
+        let others = others.collect();
+        let mistake = Mistake { message, location, length: span.length as usize, source, hint, others };
+        if span.is_known() {
+            self.broken.insert(span);
+        }
         // One node that was copied by an alias or by `extends` is one mistake.
         if !self.mistakes.contains(&mistake) {
             self.mistakes.push(mistake);
         }
+    }
+
+    /// Leaves out what is wrong, so that the next phase can look at the rest and its mistakes are others.
+    pub fn leave_out_wrong(&mut self, root: &mut Node) {
+        if self.broken.is_empty() {
+            return;
+        }
+        let Some(map) = root.as_map_mut() else { return };
+        map.retain(|key, section| {
+            if self.is_wrong(section) {
+                self.left_out.insert(key.clone());
+                return false;
+            }
+            let Some(entries) = section.as_map_mut() else {
+                self.leave_out_below(section);
+                return true;
+            };
+            entries.retain(|name, entry| {
+                let wrong = self.is_wrong(entry);
+                if wrong || self.leave_out_below(entry) {
+                    self.left_out.insert(format!("{key}.{name}"));
+                }
+                !wrong
+            });
+            true
+        });
+    }
+
+    fn is_wrong(&self, node: &Node) -> bool {
+        self.broken.contains(&node.span) || self.broken.contains(&node.key)
+    }
+
+    /// Returns whether anything was left out.
+    fn leave_out_below(&self, node: &mut Node) -> bool {
+        let mut any = false;
+        let mut keep = |node: &mut Node| {
+            let wrong = self.is_wrong(node);
+            any |= wrong || self.leave_out_below(node);
+            !wrong
+        };
+        match &mut node.value {
+            Value::Map(map) => map.retain(|_, node| keep(node)),
+            Value::Sequence(items) => items.retain_mut(|node| keep(node)),
+            _ => {}
+        }
+        any
+    }
+
+    /// Whether an entry of a section (`volumes`, `data`), or something in it, is or may be missing because it was
+    /// wrong.
+    pub fn may_be_left_out(&self, section: &str, name: &str) -> bool {
+        let at_top = || self.left_out.iter().filter(|path| !path.contains('.')).map(String::as_str);
+        self.left_out.contains(&format!("{section}.{name}")) || nearest(section, at_top()).is_some()
+    }
+
+    /// How many mistakes there are so far.
+    pub fn mistake_count(&self) -> usize {
+        self.mistakes.len()
     }
 
     /// Whether a value is a template that was not substituted, and so cannot be judged.
@@ -161,6 +239,13 @@ impl Load {
     /// The error that ends the load with this mistake and those noted before.
     pub fn fail(&mut self, span: Span, message: String) -> Error {
         self.fail_with_hint(span, message, None)
+    }
+
+    /// As [`Load::fail`], with other places that make the mistake.
+    pub fn fail_of_several(&mut self, span: Span, message: String, others: &[(Span, &str)]) -> Error {
+        self.mistakes.truncate(MISTAKES_MAX - 1);
+        self.mistake_of_several(span, message, None, others);
+        self.take_error()
     }
 
     /// As [`Load::fail`], with what to do about it.

@@ -39,7 +39,12 @@ pub(crate) fn finish(
     values: &Values,
 ) -> Result<Project, Error> {
     let mut disabled = Map::new();
-    let profiles = select_by_profile(tree, &mut disabled, &scope.profiles, &options.services)?;
+    let selected = select_by_profile(tree, &mut disabled, &scope.profiles, &options.services);
+    let profiles = match selected {
+        Ok(profiles) => profiles,
+        // A service that was left out because it is wrong is not one that does not exist.
+        Err(error) => return Err(load.check().err().unwrap_or(error)),
+    };
     if options.check_consistency && options.interpolate {
         consistency::check(load, tree, &disabled);
     }

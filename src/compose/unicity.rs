@@ -2,15 +2,15 @@
 
 use indexmap::map::Entry;
 
-use super::Error;
 use super::node::{Node, Value};
 use super::path::{ITEM, Path};
 use super::progress::Load;
 use super::volumes;
 
-/// Removes doubles everywhere below `root`.
-pub(crate) fn enforce(load: &mut Load, root: &mut Node) -> Result<(), Error> {
-    walk(load, root, Path::default())
+/// Removes doubles everywhere below `root`. `strict`: what cannot be an entry is a mistake; else it is left for
+/// `validate` to say so.
+pub(crate) fn enforce(load: &mut Load, root: &mut Node, strict: bool) {
+    walk(load, root, Path::default(), strict);
 }
 
 /// What makes two entries of a list the same.
@@ -54,30 +54,33 @@ fn identity(path: &[&str]) -> Option<Identity> {
     Some(identity)
 }
 
-fn walk(load: &mut Load, node: &mut Node, path: Path<'_>) -> Result<(), Error> {
+fn walk(load: &mut Load, node: &mut Node, path: Path<'_>, strict: bool) {
     match &mut node.value {
         Value::Map(map) => {
             for (key, value) in map {
-                walk(load, value, path.join(key))?;
+                walk(load, value, path.join(key), strict);
             }
         }
         Value::Sequence(items) => {
             if let Some(identity) = identity(path.segments()) {
                 let all = std::mem::take(items);
-                *items = unique(load, all, &identity, path)?;
+                *items = unique(load, all, &identity, path, strict);
             }
         }
         _ => {}
     }
-    Ok(())
 }
 
-fn unique(load: &mut Load, items: Vec<Node>, identity: &Identity, path: Path<'_>) -> Result<Vec<Node>, Error> {
+fn unique(load: &mut Load, items: Vec<Node>, identity: &Identity, path: Path<'_>, strict: bool) -> Vec<Node> {
     let mut kept: indexmap::IndexMap<String, Node> = indexmap::IndexMap::with_capacity(items.len());
     for item in items {
         let key = match key_of(&item, identity) {
             Ok(key) => key,
-            Err(message) => return Err(load.fail(item.place(), format!("{}: {message}", path.join(ITEM)))),
+            Err(message) if strict => {
+                load.mistake(item.place(), format!("{}: {message}", path.join(ITEM)));
+                continue;
+            }
+            Err(_) => item.fingerprint(),
         };
         match kept.entry(key) {
             Entry::Vacant(entry) => {
@@ -89,11 +92,11 @@ fn unique(load: &mut Load, items: Vec<Node>, identity: &Identity, path: Path<'_>
             }
         }
     }
-    Ok(kept.into_values().collect())
+    kept.into_values().collect()
 }
 
 fn key_of(item: &Node, identity: &Identity) -> Result<String, String> {
-    let unexpected = || format!("unexpected {}", item.kind());
+    let unexpected = || format!("must be a string, not {}", item.kind());
     let field = |key: &str| item.get(key).filter(|value| !value.is_null());
     match identity {
         Identity::Name => {

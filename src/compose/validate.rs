@@ -1,9 +1,8 @@
 //! Holds a tree against the forms of `schema` and notes every mistake, with what was expected and, for unknown
 //! attributes, what may have been meant.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
-use super::Error;
 use super::error::shorten;
 use super::node::{Map, Node, Span, Value};
 use super::path::{ITEM, Path};
@@ -12,16 +11,14 @@ use super::schema::scalars::{FLAG, NULL, NUMBER, TEXT, WHOLE};
 use super::schema::{self, Attributes, Form, Others};
 
 /// Checks a whole merged file.
-pub(crate) fn validate(load: &mut Load, root: &Node) -> Result<(), Error> {
+pub(crate) fn validate(load: &mut Load, root: &Node) {
     check(load, root, &schema::ROOT, Path::default());
-    load.check()
 }
 
 /// Checks the value of `include`, which is gone when the rest is checked.
-pub(crate) fn validate_include(load: &mut Load, node: &Node) -> Result<(), Error> {
+pub(crate) fn validate_include(load: &mut Load, node: &Node) {
     let path = Path::default();
     check(load, node, &schema::INCLUDE, path.join("include"));
-    load.check()
 }
 
 fn check(load: &mut Load, node: &Node, form: &'static Form, path: Path<'_>) {
@@ -179,10 +176,11 @@ fn check_list(load: &mut Load, node: &Node, form: &'static Form, item: &'static 
 }
 
 fn check_doubles(load: &mut Load, node: &Node, path: Path<'_>) {
-    let mut seen = HashSet::new();
+    let mut seen = HashMap::new();
     for item in node.as_sequence().unwrap_or_default() {
-        if !seen.insert(item.fingerprint()) {
-            load.mistake(item.place(), format!("{path} has this entry twice"));
+        if let Some(first) = seen.insert(item.fingerprint(), item.place()) {
+            let message = format!("{path} has this entry twice");
+            load.mistake_of_several(item.place(), message, None, &[(first, "the first")]);
         }
     }
 }

@@ -8,6 +8,8 @@
 
 use std::collections::HashMap;
 
+use indexmap::map::Entry;
+
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
 use super::Error;
@@ -223,11 +225,11 @@ impl Builder<'_> {
                 None => {
                     let Value::Text(text) = node.value else {
                         let shown = node.scalar_text().unwrap_or_else(|| node.kind().to_owned());
-                        return Err(self.load.fail_with_hint(
-                            span,
-                            format!("a key must be a string, not {shown}"),
-                            Some(format!("write \"{shown}\" in quotes")),
-                        ));
+                        let message = format!("a key must be a string, not {shown}");
+                        let hint = Some(format!("write \"{shown}\" in quotes"));
+                        self.load.mistake_with_hint(span, message, hint);
+                        *key = Some((shown, span));
+                        return Ok(());
                     };
                     *key = Some((text, span));
                 }
@@ -239,11 +241,14 @@ impl Builder<'_> {
                 }
                 Some((text, place)) => {
                     node.key = place;
-                    if let Some(earlier) = map.get(&text) {
-                        let line = earlier.key.line;
-                        return Err(self.load.fail(place, format!("`{text}` is set already in line {line}")));
+                    match map.entry(text) {
+                        Entry::Vacant(entry) => drop(entry.insert(node)),
+                        Entry::Occupied(earlier) => {
+                            let first = earlier.get().key;
+                            let message = format!("`{}` is set already in line {}", earlier.key(), first.line);
+                            self.load.mistake_of_several(place, message, None, &[(first, "the first")]);
+                        }
                     }
-                    map.insert(text, node);
                 }
             },
         }
