@@ -311,3 +311,14 @@ fn parse_files(load: &mut Load, files: &[PathBuf]) -> Result<Vec<(PathBuf, Vec<N
 pub fn unsupported(loaded: &Loaded) -> Vec<Warning> {
     loaded.unsupported.clone()
 }
+
+/// Reads the first document of any YAML or JSON file, within the limits for compose files.
+///
+/// Errors: it cannot be read, or is none.
+pub fn read_document(path: &std::path::Path) -> Result<serde_json::Value, Error> {
+    let mut load = Load::default();
+    let file = load.read(path)?;
+    let documents = yaml::parse(&mut load, file)?;
+    load.check()?;
+    Ok(documents.first().map(output::whole_json).unwrap_or_default())
+}

@@ -12,11 +12,11 @@ fn is_unsupported(node: &Node, path: &[&str]) -> bool {
     let text = node.as_str().unwrap_or_default();
     match path {
         ["services", _, rest @ ..] => match rest {
-            ["blkio_config" | "cgroup_parent" | "cpu_count" | "cpu_percent" | "cpu_rt_period" | "cpu_rt_runtime"]
-            | ["credential_spec" | "external_links" | "gpus" | "isolation"]
+            ["cgroup_parent" | "cpu_count" | "cpu_percent" | "cpu_rt_period" | "cpu_rt_runtime"]
+            | ["credential_spec" | "external_links" | "isolation"]
             | ["runtime" | "storage_opt" | "use_api_socket" | "userns_mode"]
             | ["deploy", "endpoint_mode" | "rollback_config"]
-            | ["deploy", "resources", "reservations", "devices" | "generic_resources"]
+            | ["deploy", "resources", "reservations", "generic_resources"]
             | ["networks", _, "driver_opts"]
             | ["build", "entitlements" | "isolation" | "privileged" | "provenance" | "sbom"]
             | ["volumes", ITEM, "consistency"] => true,

@@ -217,6 +217,22 @@ pub enum Error {
         /// What it said, or why it could not be asked.
         reason: String,
     },
+    /// A GPU, or the like, that the host does not describe.
+    #[error(
+        "could not select device driver `{driver}` with capabilities [{capabilities}]: the host has no such devices, or not so many"
+    )]
+    NoDevice {
+        /// What it must be able to do.
+        capabilities: String,
+        /// Whose.
+        driver: String,
+    },
+    /// A device that no CDI spec describes.
+    #[error("no CDI spec in /etc/cdi or /var/run/cdi describes the device `{name}`")]
+    NoCdiDevice {
+        /// `vendor.com/class=name`.
+        name: String,
+    },
     /// A thing the engine does not do.
     #[error("{what} is not supported")]
     Unsupported {
@@ -277,6 +293,10 @@ impl Explain for Error {
             Self::Update { rolled_back: false, service, .. } => Some(format!(
                 "containers that were not replaced yet go on; `up` tries again, and `update_config.failure_action: rollback` brings back all of `{service}`"
             )),
+            Self::NoDevice { .. } | Self::NoCdiDevice { .. } => Some(
+                "a GPU is found by its CDI spec: `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` writes one"
+                    .into(),
+            ),
             Self::Several { errors } => errors.iter().find_map(Explain::hint),
             Self::ImageMissing { image, .. } => {
                 Some(format!("`wharf pull`, `wharf image pull {image}` or `wharf build` gets it"))

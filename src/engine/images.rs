@@ -159,7 +159,7 @@ impl Engine {
                 Some(build) if !wish.no_build => return Ok(Some(Need::Build(build))),
                 _ => PullPolicy::Missing,
             },
-            (None, period) if refresh_period(period).is_some_and(|period| is_older(here.as_ref(), period)) => {
+            (None, text) if refresh_period(text).is_some_and(|period| self.is_older(&reference, period)) => {
                 PullPolicy::Always
             }
             (None, _) => PullPolicy::Missing,
@@ -186,6 +186,13 @@ impl Engine {
             }
             (PullPolicy::Always | PullPolicy::Missing, _, None) => Some(Need::Pull(reference)),
         })
+    }
+
+    /// Whether the registry was asked for an image longer ago than `period`. A pull that finds nothing new counts: it
+    /// gives the name again.
+    fn is_older(&self, reference: &Reference, period: Duration) -> bool {
+        let named_at = self.store.images().named_at(reference);
+        named_at.and_then(|time| time.elapsed().ok()).is_none_or(|age| age > period)
     }
 
     fn satisfy(
@@ -411,11 +418,4 @@ fn refresh_period(policy: &str) -> Option<Duration> {
         "weekly" => Some(7 * DAY),
         _ => policy.strip_prefix("every_").and_then(|text| crate::base::units::parse_duration(text).ok()),
     }
-}
-
-fn is_older(image: Option<&Image>, period: Duration) -> bool {
-    let Some(created) = image.and_then(|image| image.config.created.as_deref()) else { return true };
-    let Ok(created) = created.parse::<jiff::Timestamp>() else { return true };
-    jiff::Timestamp::now().duration_since(created)
-        > jiff::SignedDuration::try_from(period).unwrap_or(jiff::SignedDuration::MAX)
 }

@@ -14,12 +14,12 @@ use crate::base::id::{ContainerId, random_hex};
 use crate::base::units::{parse_bytes, parse_duration};
 use crate::graph::observed::label;
 use crate::model::container::{
-    DeviceMapping, InlineContent, InlineFile, Logging, Mount, MountSource, NamespaceMode, NetworkMode, PortBinding,
-    Protocol, Resources, RestartPolicy, Seccomp, Security,
+    BlockLimits, DeviceMapping, InlineContent, InlineFile, Logging, Mount, MountSource, NamespaceMode, NetworkMode,
+    PortBinding, Protocol, Resources, RestartPolicy, Seccomp, Security,
 };
 use crate::model::network::Attachment;
 use crate::model::project::{
-    Condition, FileObject, Port, Project, Service, ServiceFile, ServiceNetwork, ServiceVolume, Ulimit,
+    BlkioRate, Condition, FileObject, Port, Project, Service, ServiceFile, ServiceNetwork, ServiceVolume, Ulimit,
 };
 use crate::model::reference::Reference;
 
@@ -54,9 +54,11 @@ impl Engine {
     }
 
     fn whole_request(&self, project: &Project, service: &Service, replica: &Replica) -> Result<Request> {
-        let request = plain_request(project, service, replica)?;
+        let mut request = plain_request(project, service, replica)?;
+        super::cdi::apply(service, &mut request)?;
+        let devices_mounts = std::mem::take(&mut request.mounts).split_off(own_mounts(project, service)?.len());
         Ok(Request {
-            mounts: self.mounts(project, service)?,
+            mounts: self.mounts(project, service)?.into_iter().chain(devices_mounts).collect(),
             network: Some(self.network_mode(project, service, replica)?),
             security: self.namespaces(project, service, request.security)?,
             ..request
@@ -645,7 +647,23 @@ fn resources(service: &Service, deploy: Option<&crate::model::project::Resources
         cpu_period_us: number(&service.cpu_period),
         cpuset_cpus: service.cpuset.clone(),
         cpuset_mems: None,
+        block: block_limits(service)?,
         pids: service.pids_limit.or(limits.and_then(|limits| limits.pids)).filter(|pids| *pids != 0),
+    })
+}
+
+fn block_limits(service: &Service) -> Result<BlockLimits> {
+    let Some(config) = &service.blkio_config else { return Ok(BlockLimits::default()) };
+    let rates = |list: &[BlkioRate]| -> Result<BTreeMap<PathBuf, u64>> {
+        list.iter().map(|limit| Ok((PathBuf::from(&limit.path), bytes("blkio_config", &plain(&limit.rate))?))).collect()
+    };
+    Ok(BlockLimits {
+        weight: config.weight.filter(|weight| *weight > 0),
+        weights: config.weight_device.iter().map(|device| (PathBuf::from(&device.path), device.weight)).collect(),
+        read_bytes: rates(&config.device_read_bps)?,
+        write_bytes: rates(&config.device_write_bps)?,
+        read_operations: rates(&config.device_read_iops)?,
+        write_operations: rates(&config.device_write_iops)?,
     })
 }
 

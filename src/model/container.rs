@@ -344,6 +344,27 @@ pub struct Resources {
     pub cpuset_mems: Option<String>,
     /// Most processes; -1 is unlimited.
     pub pids: Option<i64>,
+    /// Limits on block devices.
+    #[serde(default)]
+    pub block: BlockLimits,
+}
+
+/// Limits on reading from and writing to block devices of the host, each by the device's path.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BlockLimits {
+    /// Share among containers, 10 to 1000.
+    pub weight: Option<u16>,
+    /// Share on one device.
+    pub weights: BTreeMap<PathBuf, u16>,
+    /// Bytes a second.
+    pub read_bytes: BTreeMap<PathBuf, u64>,
+    /// Bytes a second.
+    pub write_bytes: BTreeMap<PathBuf, u64>,
+    /// Operations a second.
+    pub read_operations: BTreeMap<PathBuf, u64>,
+    /// Operations a second.
+    pub write_operations: BTreeMap<PathBuf, u64>,
 }
 
 /// What to do when a container ends.

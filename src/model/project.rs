@@ -176,6 +176,10 @@ pub struct Service {
     pub cpu_period: Option<serde_json::Value>,
     /// CPUs to run on (`0-2,4`).
     pub cpuset: Option<String>,
+    /// Limits on block devices.
+    pub blkio_config: Option<Blkio>,
+    /// GPUs.
+    pub gpus: Vec<DeviceRequest>,
     /// Most processes.
     pub pids_limit: Option<i64>,
     /// Score by which the kernel picks a victim when memory is out.
@@ -461,6 +465,62 @@ pub struct Device {
     pub permissions: Option<String>,
 }
 
+/// `blkio_config:`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Blkio {
+    /// Share among containers, 10 to 1000.
+    pub weight: Option<u16>,
+    /// Shares on single devices.
+    pub weight_device: Vec<BlkioWeight>,
+    /// Bytes a second.
+    pub device_read_bps: Vec<BlkioRate>,
+    /// Bytes a second.
+    pub device_write_bps: Vec<BlkioRate>,
+    /// Operations a second.
+    pub device_read_iops: Vec<BlkioRate>,
+    /// Operations a second.
+    pub device_write_iops: Vec<BlkioRate>,
+}
+
+/// A share on a block device. Compose's JSON writes these keys with capitals.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct BlkioWeight {
+    /// The device.
+    #[serde(alias = "Path")]
+    pub path: String,
+    /// The share.
+    #[serde(alias = "Weight")]
+    pub weight: u16,
+}
+
+/// A limit on a block device.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct BlkioRate {
+    /// The device.
+    #[serde(alias = "Path")]
+    pub path: String,
+    /// So much a second, as decimal text or a number.
+    #[serde(alias = "Rate")]
+    pub rate: serde_json::Value,
+}
+
+/// Devices of a kind: `gpus`, `deploy.resources.reservations.devices`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct DeviceRequest {
+    /// What they can do: `gpu`.
+    pub capabilities: Vec<String>,
+    /// `nvidia`, `amd`, `cdi`; empty is whatever is there.
+    pub driver: Option<String>,
+    /// How many; -1 is all.
+    pub count: Option<serde_json::Value>,
+    /// Which.
+    pub device_ids: Vec<String>,
+}
+
 /// A resource limit: one value for both, or two.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
@@ -514,6 +574,8 @@ pub struct ResourceAmount {
     pub memory: Option<String>,
     /// Processes.
     pub pids: Option<i64>,
+    /// Devices (reservations).
+    pub devices: Vec<DeviceRequest>,
 }
 
 /// `deploy.restart_policy`.

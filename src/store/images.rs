@@ -124,6 +124,11 @@ impl<'a> Images<'a> {
         Ok(())
     }
 
+    /// When a name was last given: pulled, built or tagged. `None` for one that is not here.
+    pub fn named_at(&self, reference: &Reference) -> Option<std::time::SystemTime> {
+        std::fs::metadata(self.name_path(reference)).and_then(|metadata| metadata.modified()).ok()
+    }
+
     /// Forgets a name and returns the image that it meant; the image stays, perhaps without any name.
     pub fn untag(&self, reference: &Reference) -> Result<Option<Digest>> {
         let image = self.named(reference)?;

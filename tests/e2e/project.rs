@@ -247,3 +247,41 @@ fn compatible_names_and_a_limit_of_one_thing_at_once() {
     world.ok(&["--compatibility", "down", "-t", "0"]);
     world.expect_no_trace();
 }
+
+#[test]
+fn limits_on_block_devices_reach_the_kernel() {
+    let world = World::new();
+    let named = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = std::path::Path::new("/dev").join(entry.ok()?.file_name());
+        path.exists().then_some(path)
+    };
+    let mut devices = std::fs::read_dir("/sys/block").expect("there is a list").filter_map(named);
+    let device = devices.next().expect("the host has a block device");
+    let file = |rate: &str, device: &std::path::Path| {
+        format!(
+            "services: {{app: {{image: busybox, init: true, command: sleep 1000, blkio_config: {{weight: 300, device_read_bps: [{{path: {}, rate: {rate}}}]}}}}}}\n",
+            device.display()
+        )
+    };
+    world.write("compose.yaml", &file("1mb", &device));
+    world.ok(&["up", "-d"]);
+    let read = "cat /sys/fs/cgroup/blkio/blkio.throttle.read_bps_device /sys/fs/cgroup/io.max 2>/dev/null; true";
+    let limits = world.ok(&["exec", "app", "sh", "-c", read]);
+    assert!(limits.contains("1048576"), "{limits}");
+    world.write("compose.yaml", &file("1mb", std::path::Path::new("/dev/null")));
+    let wrong = world.wharf(&["up", "-d", "-t", "0"]).expect(1);
+    assert!(wrong.stderr.contains("/dev/null") && wrong.stderr.contains("not a block device"), "{wrong:?}");
+    world.ok(&["down", "-t", "0"]);
+    world.expect_no_trace();
+}
+
+#[test]
+fn a_gpu_that_the_host_does_not_describe_is_an_error_that_says_what_to_do() {
+    let world = World::new();
+    world.write("compose.yaml", "services: {app: {image: busybox, command: \"true\", gpus: [{driver: no-such, capabilities: [gpu], count: 1}]}}\n");
+    let failed = world.wharf(&["up", "-d"]).expect(1);
+    assert!(
+        failed.stderr.contains("could not select device driver") && failed.stderr.contains("nvidia-ctk"),
+        "{failed:?}"
+    );
+}

@@ -16,6 +16,7 @@
 //!
 //! Source: <https://docs.kernel.org/admin-guide/cgroup-v2.html>, <https://docs.kernel.org/admin-guide/cgroup-v1/>.
 
+mod block;
 mod devices;
 mod legacy;
 mod unified;

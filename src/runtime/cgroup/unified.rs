@@ -90,6 +90,7 @@ pub(super) fn update(cgroup: &Cgroup, resources: &Resources) -> Result<(), Error
     if let Some(nodes) = resources.cpuset_mems.as_deref().filter(|list| !list.is_empty()) {
         cgroup.set("cpuset", "cpuset.mems", nodes)?;
     }
+    super::block::limit_unified(cgroup, &resources.block)?;
     match resources.pids {
         Some(limit) if limit > 0 => cgroup.set("pids", "pids.max", &limit.to_string()),
         Some(_) => cgroup.set("pids", "pids.max", "max"),
