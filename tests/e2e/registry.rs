@@ -154,7 +154,7 @@ fn a_login_is_checked_kept_and_forgotten() {
 fn helper(path: &Path, kept: &Path) {
     let kept = kept.display();
     let script = format!(
-        "#!/bin/sh\ncase $1 in\nstore) cat > {kept};;\nget) test -e {kept} && cat {kept} || {{ echo credentials not found in native keychain; exit 1; }};;\nerase) rm -f {kept};;\nesac\n"
+        "#!/bin/sh\ncase $1 in\nstore) cat > {kept};;\nget) cat >/dev/null; test -e {kept} && cat {kept} || {{ echo credentials not found in native keychain; exit 1; }};;\nerase) rm -f {kept};;\nesac\n"
     );
     fs::write(path, script).expect("written");
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a mode");
