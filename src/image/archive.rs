@@ -138,7 +138,8 @@ struct Wanted {
     config: String,
     layers: Vec<String>,
     references: Vec<Reference>,
-    manifest: Option<Digest>,
+    /// As it is, of an image layout.
+    manifest: Option<Vec<u8>>,
 }
 
 fn load_image(store: &Store, files: &Files, wanted: Wanted, progress: &dyn Progress) -> Result<Loaded> {
@@ -163,7 +164,8 @@ fn load_image(store: &Store, files: &Files, wanted: Wanted, progress: &dyn Progr
     }
     store.layers().make_durable(&config.rootfs.diff_ids)?;
     store.blobs().put(&content)?;
-    let image = Image { id, manifest: wanted.manifest, config, layers };
+    let manifest = wanted.manifest.as_deref().map(|content| store.blobs().put(content)).transpose()?;
+    let image = Image { id, manifest, config, layers };
     store.images().add(&image)?;
     for reference in &wanted.references {
         store.images().tag(reference, &image.id)?;
@@ -302,13 +304,12 @@ impl Files {
             let references = manifest::name_of(descriptor).into_iter().collect();
             let digest = manifest::digest_of(descriptor)?;
             let content = self.verified_document(&digest)?;
-            let (digest, content) = match manifest::parse(&content)? {
-                manifest::Document::Manifest(_) => (digest, content),
+            let content = match manifest::parse(&content)? {
+                manifest::Document::Manifest(_) => content,
                 manifest::Document::Index(nested) => {
                     let chosen = manifest::choose(&nested, &Platform::host())?;
                     let digest = manifest::digest_of(chosen)?;
-                    let content = self.verified_document(&digest)?;
-                    (digest, content)
+                    self.verified_document(&digest)?
                 }
             };
             let manifest::Document::Manifest(found) = manifest::parse(&content)? else {
@@ -320,7 +321,7 @@ impl Files {
                 config: blob(&manifest::digest_of(found.config())?),
                 layers: layers.collect::<Result<_>>()?,
                 references,
-                manifest: Some(digest),
+                manifest: Some(content),
             });
         }
         Ok(images)

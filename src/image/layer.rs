@@ -17,7 +17,7 @@ use super::inflate::inflate;
 use super::unpack::{Limits, unpack};
 use super::{Error, Result};
 use crate::base::id::Digest;
-use crate::model::image::LayerRecord;
+use crate::model::image::{BlobRecord, LayerRecord};
 use crate::store::{LayerWriter, Store};
 
 /// Size of one chunk of inflated bytes.
@@ -54,6 +54,31 @@ pub fn layer_of_folder(store: &Store, folder: &Path) -> Result<LayerRecord> {
         store.lease()?.protect(&diff_id)?;
         Ok(writer.commit(&diff_id, size_bytes)?)
     })
+}
+
+/// The compressed blob of a layer, where it is kept: the image's own, else that of another image with the same layer.
+///
+/// A layer that came from elsewhere cannot be archived again byte by byte, so one of its blobs has to go out with it.
+pub(super) fn kept_blob(store: &Store, layer: &LayerRecord) -> Result<Option<BlobRecord>> {
+    let is_kept = |blob: &BlobRecord| -> Result<bool> {
+        store.lease()?.protect(&blob.digest)?;
+        Ok(store.blobs().exists(&blob.digest))
+    };
+    if let Some(blob) = &layer.blob
+        && is_kept(blob)?
+    {
+        return Ok(Some(blob.clone()));
+    }
+    for (image, _) in store.images().list()? {
+        for other in image.layers.into_iter().filter(|other| other.diff_id == layer.diff_id) {
+            if let Some(blob) = other.blob
+                && is_kept(&blob)?
+            {
+                return Ok(Some(blob));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn unpack_into(compressed: impl Read + Send, folder: &Path, limits: &Limits) -> Result<(Digest, u64)> {

@@ -252,6 +252,9 @@ pub(super) fn publish(
             // Somebody pruned downloads meanwhile; the image does not need the blob to run.
             record.blob = None;
         }
+        if record.blob.is_none() {
+            record.blob = super::layer::kept_blob(store, &record)?;
+        }
         records.insert(record.diff_id.clone(), record);
     }
     if is_new {

@@ -519,3 +519,22 @@ fn a_full_disk_is_named_and_leaves_no_image() {
     }
     drop(disk);
 }
+
+#[test]
+fn an_image_whose_layers_came_in_another_compression_can_be_pushed() {
+    let registry = Registry::start();
+    let archive = layer(1, 10_000);
+    registry.push("first", "1", &Pushed::new(&[(archive.clone(), "gzip")]));
+    let platform = Platform { variant: Some("v1".into()), ..Platform::host() };
+    registry.push("second", "1", &Pushed::of_platform(&[(archive, "zstd")], &platform));
+    let folder = Folder::new();
+    let store = folder.store();
+    pull_here(&store, &registry.reference("first:1")).unwrap();
+    let second = pull_here(&store, &registry.reference("second:1")).unwrap();
+    let third = registry.reference("third:1");
+    store.images().tag(&third, &second.id).unwrap();
+    super::push::push_with(&store, &third, &Silent, impatient(), &Config::default()).unwrap();
+    let other = Folder::new();
+    assert_eq!(pull_here(&other.store(), &third).unwrap().id, second.id);
+    assert_eq!(check(&store).unwrap().damages, []);
+}

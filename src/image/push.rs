@@ -8,6 +8,7 @@ use std::io::Write;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::json;
 
+use super::layer::kept_blob;
 use super::registry::{Client, Config, Timing, Upload};
 use super::{Error, Result};
 use crate::base::fs::Durability;
@@ -127,9 +128,12 @@ fn manifest_of(store: &Store, image: &Image, config_bytes: u64) -> Result<(Strin
     if let Some(digest) = image.manifest.as_ref().filter(|digest| store.blobs().exists(digest)) {
         let content = store.blobs().read(digest, DOCUMENT_BYTES_MAX)?;
         let document: serde_json::Value = serde_json::from_slice(&content).unwrap_or_default();
-        if let Some(media_type) =
-            document["mediaType"].as_str().filter(|_| document["config"]["digest"] == *image.id.as_str())
-        {
+        // A layer that was here already may have come in another compression than the manifest says.
+        let listed = document["layers"].as_array().map_or(&[][..], Vec::as_slice);
+        let own = image.layers.iter().map(|layer| layer.blob.as_ref().map(|blob| blob.digest.as_str()));
+        let has_same_layers = listed.iter().map(|layer| layer["digest"].as_str()).eq(own);
+        let fits = has_same_layers && document["config"]["digest"] == *image.id.as_str();
+        if let Some(media_type) = document["mediaType"].as_str().filter(|_| fits) {
             return Ok((media_type.to_owned(), content));
         }
     }
@@ -181,7 +185,7 @@ fn compressed(store: &Store, mut image: Image, progress: &dyn Progress) -> Resul
             }
         }
         progress.working(layer.diff_id.short(), "Preparing");
-        layer.blob = Some(compress(store, layer)?);
+        layer.blob = Some(compressed_layer(store, layer)?);
         changed = true;
     }
     if changed {
@@ -194,13 +198,10 @@ fn compressed(store: &Store, mut image: Image, progress: &dyn Progress) -> Resul
 /// The compressed blob of a layer, made when there is none. Its name is to be made durable by the caller.
 pub(super) fn compressed_layer(store: &Store, layer: &LayerRecord) -> Result<BlobRecord> {
     store.lease()?.protect(&layer.diff_id)?;
-    if let Some(blob) = &layer.blob {
-        store.lease()?.protect(&blob.digest)?;
-        if store.blobs().exists(&blob.digest) {
-            return Ok(blob.clone());
-        }
+    match kept_blob(store, layer)? {
+        Some(blob) => Ok(blob),
+        None => compress(store, layer),
     }
-    compress(store, layer)
 }
 
 fn compress(store: &Store, layer: &LayerRecord) -> Result<BlobRecord> {

@@ -14,6 +14,7 @@ use std::io::{Read, Write};
 
 use serde_json::{Value, json};
 
+use super::layer::kept_blob;
 use super::{Error, Result};
 use crate::base::id::Digest;
 use crate::model::image::{Image, LayerRecord};
@@ -139,7 +140,7 @@ impl<W: Write> Archive<'_, W> {
     }
 
     fn layer(&mut self, layer: &LayerRecord) -> Result<Value> {
-        if let Some(blob) = layer.blob.as_ref().filter(|blob| self.store.blobs().exists(&blob.digest)) {
+        if let Some(blob) = kept_blob(self.store, layer)? {
             let mut file = self.store.blobs().open(&blob.digest)?;
             self.blob(&blob.digest, blob.size_bytes, &mut file)?;
             return Ok(json!({ "mediaType": blob.media_type, "digest": blob.digest, "size": blob.size_bytes }));
