@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use crate::base::error::Explain;
-use crate::{build, engine, graph, store};
+use crate::{build, graph};
 
 /// Why watching cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -58,15 +58,9 @@ pub enum Error {
     /// An ignore file.
     #[error(transparent)]
     Build(#[from] build::Error),
-    /// A verb.
-    #[error(transparent)]
-    Engine(#[from] engine::Error),
     /// The services.
     #[error(transparent)]
     Graph(#[from] graph::Error),
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] store::Error),
     /// A file.
     #[error(transparent)]
     File(#[from] crate::base::fs::Error),
@@ -76,9 +70,7 @@ impl Error {
     fn inner(&self) -> Option<&dyn Explain> {
         Some(match self {
             Self::Build(error) => error,
-            Self::Engine(error) => error,
             Self::Graph(error) => error,
-            Self::Store(error) => error,
             Self::File(error) => error,
             _ => return None,
         })

@@ -141,7 +141,7 @@ fn scope(loaded: &Loaded, options: &Options) -> Result<Scope> {
     let selected = Graph::of(project)?.select(project, &options.services, false)?;
     let services = project.services.values().filter(|service| selected.contains(service.name.as_str()));
     let rules = Rules::of(services)?;
-    let ignores = project.services.values().flat_map(|service| rules::ignore_files(service));
+    let ignores = project.services.values().flat_map(rules::ignore_files);
     // What came through standard input cannot be read again.
     let from_input = project.compose_files.iter().any(|file| file.as_os_str() == "-");
     let contents = project.configs.values().chain(project.secrets.values()).filter_map(|object| object.file.as_ref());
