@@ -22,16 +22,57 @@ pub(super) fn end(error: &clap::Error, arguments: &[OsString], program: &'static
         return ExitCode::from(1);
     }
     let terminal = Terminal::detect(Ansi::Auto);
-    let text = report::render(&explain(error, program, verb_of(arguments)), terminal.stderr_colour);
+    let verb = verb_of(arguments);
+    let mut mistake = explain(error, program, verb);
+    if let Mistake::Usage { hint, .. } = &mut mistake
+        && let Some(better) = dash_of(arguments).or_else(|| name_of_build(error, arguments, verb))
+    {
+        *hint = Some(better);
+    }
+    let text = report::render(&mistake, terminal.stderr_colour);
     drop(std::io::stderr().lock().write_all(text.as_bytes()));
     // `docker run` tells its own mistakes from those of the process by 125; so does `docker` those in any flag.
-    let is_flag = error.kind() != ErrorKind::InvalidSubcommand;
-    ExitCode::from(if matches!(verb_of(arguments), Some("run")) || (program == "docker" && is_flag) { 125 } else { 1 })
+    let is_word = context(error, ContextKind::InvalidArg).iter().all(|argument| !argument.starts_with('-'));
+    let is_flag = match error.kind() {
+        ErrorKind::InvalidSubcommand => false,
+        ErrorKind::UnknownArgument => !is_word,
+        _ => true,
+    };
+    ExitCode::from(if matches!(verb, Some("run")) || (program == "docker" && is_flag) { 125 } else { 1 })
 }
 
-/// The first word that is no flag. The value of a global flag may be taken for it: harmless in a message.
+/// What to say of an argument that a word processor has changed: `–d` with a dash instead of a hyphen.
+pub(super) fn dash_hint(argument: &str) -> Option<String> {
+    let name = argument.strip_prefix(['\u{2010}', '\u{2011}', '\u{2012}', '\u{2013}', '\u{2014}', '\u{2212}'])?;
+    let hyphens = if name.split('=').next().is_some_and(|name| name.chars().count() > 1) { "--" } else { "-" };
+    Some(format!("`{argument}` begins with a dash of printed text: type `{hyphens}{name}`"))
+}
+
+fn dash_of(arguments: &[OsString]) -> Option<String> {
+    arguments.iter().filter_map(|argument| argument.to_str()).find_map(dash_hint)
+}
+
+/// `build NAME PATH` was meant to be `build -t NAME PATH`.
+fn name_of_build(error: &clap::Error, arguments: &[OsString], verb: Option<&str>) -> Option<String> {
+    let words: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
+    match (error.kind(), words.as_slice()) {
+        (ErrorKind::UnknownArgument, [before @ .., name, path])
+            if verb == Some("build") && !name.starts_with('-') && !path.starts_with('-') =>
+        {
+            let flag = before.last().is_some_and(|word| word.starts_with('-') && !word.contains('='));
+            (!flag).then(|| format!("did you mean `build -t {name} {path}`?"))
+        }
+        _ => None,
+    }
+}
+
+/// The first word that is no flag and no group. The value of a global flag may be taken for it: harmless in a message.
 fn verb_of(arguments: &[OsString]) -> Option<&str> {
-    arguments.iter().skip(1).filter_map(|argument| argument.to_str()).find(|argument| !argument.starts_with('-'))
+    let is_group = |word: &&str| matches!(*word, "container" | "image" | "docker");
+    let words = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
+    let mut words = words.filter(|argument| !argument.starts_with('-'));
+    let first = words.clone().next()?;
+    words.find(|word| !is_group(word)).or(Some(first))
 }
 
 fn explain(error: &clap::Error, program: &str, verb: Option<&str>) -> Mistake {

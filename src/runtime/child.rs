@@ -521,7 +521,12 @@ fn execute(plan: &ProcessPlan, root: BorrowedFd<'_>, ends: &Ends<'_>) -> Outcome
     // finds is a way out (CVE-2024-21626).
     let report_end = keep_report(ends.report).at(Stage::Stdio, 1)?;
     rustix::process::umask(Mode::from_raw_mode(UMASK));
-    let outcome = become_user(plan, cwd, report_end);
+    // Looked at with all powers: what the user may not read may be executed all the same.
+    let leads_to_us = plan.candidates.iter().any(|candidate| plan.own_program.is_meant_by(candidate));
+    let outcome = match leads_to_us {
+        true => Err(Errno::NOENT).at(Stage::Program, 0),
+        false => become_user(plan, cwd, report_end),
+    };
     let Err(failure) = outcome;
     report(report_end, &failure.to_bytes());
     process::exit(FAILED)

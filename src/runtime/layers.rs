@@ -61,6 +61,8 @@ pub(super) fn layers(stack: &RootFs, target: &str) -> Result<OwnedFd, Error> {
     match (opened.lowers.as_slice(), &opened.upper) {
         ([], Some((upper, _))) => single(upper.as_fd(), 0).map_err(refused),
         ([lower], None) => single(lower.as_fd(), RDONLY).map_err(refused),
+        // An older kernel takes the option, refuses the mount, and writes a line to its log each time.
+        _ if !takes_layers_one_by_one() => overlay_by_child(stack, &opened, target),
         _ => match overlay(&opened) {
             Ok(mount) => Ok(mount),
             Err(Refused::Layer(Errno::INVAL)) => overlay_by_child(stack, &opened, target),
@@ -68,6 +70,21 @@ pub(super) fn layers(stack: &RootFs, target: &str) -> Result<OwnedFd, Error> {
             Err(Refused::Mount(errno, Some(log))) => Err(mount_error(&format!("the layers ({log})"), target, errno)),
             Err(Refused::Mount(errno, None)) => Err(refused(errno)),
         },
+    }
+}
+
+/// Whether overlayfs knows `lowerdir+`: since Linux 6.7. In doubt, yes.
+fn takes_layers_one_by_one() -> bool {
+    let system = rustix::system::uname();
+    is_since(&system.release().to_string_lossy(), (6, 7))
+}
+
+/// Whether a kernel's release (`6.1.0-56-cloud-amd64`) is that version or a later one.
+fn is_since(release: &str, version: (u32, u32)) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= version,
+        _ => true,
     }
 }
 
@@ -234,6 +251,20 @@ fn receive(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
 mod tests {
     use super::*;
     use crate::runtime::UpperLayer;
+
+    #[test]
+    fn releases_are_compared_as_numbers() {
+        for (release, is_newer) in [
+            ("6.7.0", true),
+            ("6.12.9+deb13-amd64", true),
+            ("7.0", true),
+            ("6.6.99-lts", false),
+            ("5.15.0-91-generic", false),
+            ("strange", true),
+        ] {
+            assert_eq!(is_since(release, (6, 7)), is_newer, "{release}");
+        }
+    }
 
     #[test]
     fn the_way_of_older_kernels() {

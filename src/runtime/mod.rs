@@ -31,6 +31,7 @@ mod init;
 mod launch;
 mod layers;
 mod mounts;
+mod own_program;
 mod plan;
 mod process;
 pub mod root;

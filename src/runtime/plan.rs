@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 
 use super::Error;
+use super::own_program::OwnProgram;
 use super::seccomp::Filter;
 use crate::sys::process::StringVector;
 
@@ -116,6 +117,8 @@ pub(super) struct ProcessPlan {
     pub cwd: CString,
     /// Paths that the program may be at, in order.
     pub candidates: Vec<CString>,
+    /// What none of them may lead to.
+    pub own_program: OwnProgram,
     pub arguments: StringVector,
     pub environment: StringVector,
 }

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
 use super::mounts::c_string;
+use super::own_program::OwnProgram;
 use super::plan::{EntryPlan, Names, ProcessPlan, StdioPlan, above_stdio};
 use super::user::User;
 use super::{Cgroup, Error, capability, seccomp};
@@ -113,6 +114,8 @@ pub(super) fn plan(
         filter,
         cwd: c_string(cwd)?,
         candidates: candidates(&program, &environment)?,
+        own_program: OwnProgram::find()
+            .map_err(|errno| Error::Step { step: "look at /proc/self/exe".to_owned(), source: errno.into() })?,
         arguments: vector(&process.args)?,
         environment: vector(&environment)?,
     };

@@ -250,9 +250,11 @@ fn request_of_image(context: &Context, args: &Args) -> Result<(Engine, Request, 
         true => engine.image(&args.target, PullPolicy::Never, None, &crate::model::event::Silent)?,
         false => {
             if context.docker && !args.quiet && policy == PullPolicy::Missing {
-                let name =
-                    args.target.parse::<Reference>().map_or_else(|_| args.target.clone(), |name| name.familiar());
-                context.say(&format!("Unable to find image '{name}' locally"));
+                let name = args.target.parse::<Reference>().map_err(|error| Mistake::Usage {
+                    text: error.to_string(),
+                    hint: crate::cli::usage::dash_hint(&args.target),
+                })?;
+                context.say(&format!("Unable to find image '{}' locally", name.familiar()));
             }
             let platform = args.container.platform.as_deref();
             if context.docker && policy != PullPolicy::Never {

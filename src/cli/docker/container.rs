@@ -21,6 +21,17 @@ enum Group {
     Prune(prune::Args),
 }
 
+impl Args {
+    /// The name of the verb behind the group's.
+    pub fn verb(&self) -> &'static str {
+        match &self.verb {
+            Group::Common(verb) => verb.name(),
+            Group::Inspect(_) => "inspect",
+            Group::Prune(_) => "prune",
+        }
+    }
+}
+
 /// Does what the second word says.
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let context = &context.without_project();

@@ -75,9 +75,11 @@ macro_rules! verbs {
         }
 
         impl Verb {
+            #[allow(unreachable_patterns, reason = "the group of containers is looked into first")]
             fn name(&self) -> &'static str {
                 match self {
                     Self::OnContainers(verb) => verb.name(),
+                    Self::Container(args) => args.verb(),
                     $(Self::$variant(_) => $name,)+
                 }
             }
