@@ -13,6 +13,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -350,14 +351,23 @@ fn is_passed_on(name: &OsStr) -> bool {
     NAMES.contains(&name) || super::interpret::PROXY_ARGS.contains(&name)
 }
 
+/// What the shell ends with when it does not find the program.
+const NOT_FOUND: i32 = 127;
+/// Runs a program until it ends or this shell is told to; then all of its group end, helpers that wait for a server
+/// included, which do not notice that git is gone.
+const IN_ITS_GROUP: &str = r#"trap 'trap - TERM; kill 0' TERM; "$@" & wait $!"#;
+
 /// Runs git in `tree` (or above it, while that is not there) and returns what it printed.
 fn git(folder: &Path, tree: &Path, arguments: &[&str]) -> Result<String, GitError> {
-    let mut command = Command::new("git");
+    let mut command = Command::new("sh");
     command
+        .args(["-c", IN_ITS_GROUP, "sh", "git"])
+        .process_group(0)
         .args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.symlinks=true"])
         .args(["-c", "protocol.file.allow=never", "-c", "protocol.ext.allow=never", "-c", "init.defaultBranch=main"])
         .args(["-c", "gc.auto=0", "-c", "advice.detachedHead=false", "-c", "transfer.fsckObjects=true"])
         .args(["-c", "fetch.fsckObjects=true", "-c", "filter.lfs.required=false"])
+        .args(["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60"])
         .args(credential_helpers())
         .args(arguments)
         .current_dir(if tree.is_dir() { tree } else { folder })
@@ -376,12 +386,17 @@ fn git(folder: &Path, tree: &Path, arguments: &[&str]) -> Result<String, GitErro
     if std::env::var_os("GIT_SSH_COMMAND").is_none() {
         command.env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes");
     }
+    // A killed build takes git along, and its helpers.
+    crate::sys::process::end_with_starter(&mut command, libc::SIGTERM);
     let output = command.output().map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => GitError::NoGit,
         _ => GitError::Start { source },
     })?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    if output.status.code() == Some(NOT_FOUND) {
+        return Err(GitError::NoGit);
     }
     let text = String::from_utf8_lossy(&output.stderr);
     let message: String = text.trim().chars().take(MESSAGE_BYTES_MAX).collect();

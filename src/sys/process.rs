@@ -259,3 +259,26 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     })
     .map(drop)
 }
+
+/// Lets the program that `command` starts get `signal` when the thread that starts it ends, also by a killed process.
+///
+/// The thread has to wait for the program: a thread that ends earlier takes it along. What the program starts itself
+/// does not get the signal. Source: PR_SET_PDEATHSIG(2const).
+pub fn end_with_starter(command: &mut std::process::Command, signal: i32) {
+    use std::os::unix::process::CommandExt;
+    let set = move || {
+        // The starter may have blocked it in its threads, and programs inherit that.
+        // SAFETY: a signal set is plain old data, filled by sigemptyset(3); both calls only read and write it.
+        unsafe {
+            let mut signals: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut signals);
+            libc::sigaddset(&mut signals, signal);
+            libc::sigprocmask(libc::SIG_UNBLOCK, &signals, std::ptr::null_mut());
+        }
+        super::security::set_parent_death_signal(signal).map_err(Into::into)
+    };
+    // SAFETY: between fork and exec it makes two system calls, which allocate nothing and take no lock.
+    unsafe {
+        command.pre_exec(set);
+    }
+}

@@ -1,8 +1,10 @@
 //! `wharf image build`, `docker build`: one image from a folder, an archive or standard input.
 
+use std::fs;
 use std::io::Read;
+use std::process::Stdio;
 
-use crate::world::World;
+use crate::world::{World, eventually};
 
 /// The files in an archive.
 fn names(archive: &[u8]) -> Vec<String> {
@@ -122,4 +124,31 @@ fn an_image_archive_is_loaded_again_as_it_was() {
     assert!(loaded.contains("one:1"), "{loaded}");
     assert_eq!(world.ok(&["run", "--rm", "one:1", "cat", "/a"]), "a");
     world.expect_no_trace();
+}
+
+/// The processes whose command line has this text.
+fn processes_with(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("mounted").flatten() {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        found.extend(line.contains(text).then_some(line));
+    }
+    found
+}
+
+#[test]
+fn a_killed_build_takes_git_along() {
+    let world = World::new();
+    // A server that takes connections and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://127.0.0.1:{}/r.git", silent.local_addr().expect("bound").port());
+    world.write("Dockerfile", &format!("FROM busybox\nADD {address} /r\n"));
+    let mut build = world.command(&["docker", "build", "-q", "."]);
+    let mut build = build.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("wharf can be run");
+    let _connection = silent.accept().expect("git asks");
+    assert!(processes_with(&address).len() >= 2, "{:?}", processes_with(&address));
+    build.kill().expect("it runs");
+    build.wait().expect("it was killed");
+    eventually("git is gone", || processes_with(&address).is_empty().then_some(()));
 }
