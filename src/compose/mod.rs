@@ -36,6 +36,7 @@ mod dotenv;
 mod error;
 mod explain;
 mod extends;
+mod form;
 mod interpolate;
 pub mod limits;
 mod merge;
@@ -56,7 +57,10 @@ mod template;
 mod trace;
 mod unicity;
 mod unsupported;
+#[cfg(test)]
+mod unsupported_tests;
 mod validate;
+mod values;
 mod volumes;
 mod words;
 mod yaml;

@@ -5,7 +5,6 @@
 
 use std::path::{Path as FilePath, PathBuf};
 
-use super::Error;
 use super::node::{Node, Value};
 use super::path::{ITEM, Path};
 use super::progress::Load;

@@ -16,12 +16,18 @@ fn is_unsupported(node: &Node, path: &[&str]) -> bool {
             | ["credential_spec" | "external_links" | "isolation"]
             | ["runtime" | "storage_opt" | "use_api_socket" | "userns_mode"]
             | ["deploy", "endpoint_mode" | "rollback_config"]
-            | ["deploy", "resources", "reservations", "generic_resources"]
-            | ["networks", _, "driver_opts"]
+            | ["deploy", "resources", _, "generic_resources"]
+            | ["deploy", "resources", "limits", "devices"]
+            | ["gpus", ITEM, "options"]
+            | ["deploy", "resources", "reservations", "devices", ITEM, "options"]
+            | ["deploy", "restart_policy", "delay" | "window"]
+            | ["networks", _, "driver_opts" | "link_local_ips"]
             | ["build", "entitlements" | "isolation" | "privileged" | "provenance" | "sbom"]
             | ["volumes", ITEM, "consistency"] => true,
             ["logging", "driver"] => !matches!(text, "json-file" | "local" | "none" | ""),
             ["deploy", "placement"] => node.as_map().is_some_and(|map| !map.is_empty()),
+            // Where nothing has labels, there is nothing to relabel.
+            ["volumes", ITEM, "bind", "selinux"] => std::path::Path::new("/sys/fs/selinux/enforce").exists(),
             ["volumes", ITEM, "type"] => matches!(text, "npipe" | "cluster"),
             _ => false,
         },
@@ -30,6 +36,7 @@ fn is_unsupported(node: &Node, path: &[&str]) -> bool {
         ["networks", _, "ipam", "driver"] => text != "default",
         ["volumes", _, "driver"] => text != "local",
         ["secrets" | "configs", _, "driver" | "template_driver"] => true,
+        ["models", _, "context_size" | "runtime_flags"] => true,
         _ => false,
     }
 }

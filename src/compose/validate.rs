@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 
 use super::error::shorten;
+use super::form::scalars::{FLAG, NULL, NUMBER, TEXT, WHOLE};
+use super::form::{Attributes, Form, Others};
 use super::node::{Map, Node, Span, Value};
 use super::path::{ITEM, Path};
 use super::progress::Load;
-use super::schema::scalars::{FLAG, NULL, NUMBER, TEXT, WHOLE};
-use super::schema::{self, Attributes, Form, Others};
+use super::schema;
 
 /// Checks a whole merged file.
 pub(crate) fn validate(load: &mut Load, root: &Node) {
