@@ -13,9 +13,9 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use crate::base::fs::{Context, Error, Result};
+use crate::runtime::{self, RootFs};
 
 /// Most links that are followed for one path, as in the kernel.
 const LINKS_MAX: usize = 40;
@@ -78,7 +78,7 @@ impl Tree {
             [] => Self::folder(empty),
             [layer] => Self::folder(layer),
             layers => {
-                let root = mount_overlay(layers).context("mount the layers below", &layers[layers.len() - 1])?;
+                let root = mount_overlay(layers)?;
                 Ok(Self { root, name: PathBuf::from("/") })
             }
         }
@@ -226,39 +226,11 @@ fn meta(stat: &rustix::fs::Stat) -> Meta {
 }
 
 /// Mounts layers (bottom first) as one read-only tree that is attached nowhere.
-///
-/// Layers are named by handle where the kernel can (6.13), else by the path of the handle.
-fn mount_overlay(layers: &[PathBuf]) -> rustix::io::Result<OwnedFd> {
-    use rustix::mount::{fsconfig_create, fsconfig_set_fd, fsconfig_set_string, fsmount, fsopen};
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let handles: Vec<OwnedFd> = layers
-        .iter()
-        .rev()
-        .map(|layer| rustix::fs::open(layer, flags, Mode::empty()))
-        .collect::<rustix::io::Result<_>>()?;
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let by_handle = handles.iter().try_for_each(|handle| fsconfig_set_fd(context.as_fd(), "lowerdir+", handle.as_fd()));
-    let context = match by_handle {
-        Ok(()) => context,
-        Err(_) => {
-            let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-            let path = |handle: &OwnedFd| {
-                use std::os::fd::AsRawFd;
-                format!("/proc/self/fd/{}", handle.as_raw_fd())
-            };
-            let single = handles
-                .iter()
-                .try_for_each(|handle| fsconfig_set_string(context.as_fd(), "lowerdir+", path(handle).as_str()));
-            if single.is_ok() {
-                context
-            } else {
-                let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-                let all: Vec<String> = handles.iter().map(path).collect();
-                fsconfig_set_string(context.as_fd(), "lowerdir", all.join(":").as_str())?;
-                context
-            }
-        }
-    };
-    fsconfig_create(context.as_fd())?;
-    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
+fn mount_overlay(layers: &[PathBuf]) -> Result<OwnedFd> {
+    let stack = RootFs { lowers: layers.iter().rev().cloned().collect(), upper: None };
+    runtime::mount_layers(&stack).map_err(|error| Error {
+        operation: "mount the layers below",
+        path: layers.last().cloned().unwrap_or_default(),
+        source: std::io::Error::other(error),
+    })
 }

@@ -52,7 +52,7 @@ pub(super) fn root_fs(store: &Store, spec: &ContainerSpec) -> RootFs {
 
 /// Top-most first, as overlayfs wants them, each once: it refuses a folder that it has already, and of layers with
 /// the same content only the top-most one shows.
-fn lowers(store: &Store, layers: &[Digest]) -> Vec<PathBuf> {
+pub(super) fn lowers(store: &Store, layers: &[Digest]) -> Vec<PathBuf> {
     let mut seen = std::collections::BTreeSet::new();
     layers.iter().rev().filter(|layer| seen.insert(*layer)).map(|layer| store.layers().path(layer)).collect()
 }

@@ -11,12 +11,11 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use super::Result;
 use crate::base::fs::Context;
 use crate::base::id::Digest;
-use crate::runtime::root;
+use crate::runtime::{self, RootFs, root};
 use crate::store::Store;
 
 /// Deeper trees than this are refused: one descriptor a level is open.
@@ -33,7 +32,7 @@ pub(super) fn fill(store: &Store, name: &str, layers: &[Digest], target: &str) -
     if !is_empty(&data)? {
         return Ok(());
     }
-    let image = mount_layers(store, layers).context("mount the layers for", &data)?;
+    let image = runtime::mount_layers(&RootFs { lowers: super::launch::lowers(store, layers), upper: None })?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let from = match root::open_in_root(image.as_fd(), Path::new(target), flags, Mode::empty()) {
         Ok(folder) => folder,
@@ -50,38 +49,6 @@ pub(super) fn fill(store: &Store, name: &str, layers: &[Digest], target: &str) -
 
 fn is_empty(folder: &Path) -> Result<bool> {
     Ok(std::fs::read_dir(folder).context("list", folder)?.next().is_none())
-}
-
-/// All layers as one detached, read-only mount; a single layer as its folder.
-fn mount_layers(store: &Store, layers: &[Digest]) -> rustix::io::Result<OwnedFd> {
-    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    if let [only] = layers {
-        return rustix::fs::open(store.layers().path(only), folder, Mode::empty());
-    }
-    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let mut paths = Vec::new();
-    // Short names: an option is at most 255 bytes long.
-    let folders = layers
-        .iter()
-        .rev()
-        .map(|layer| rustix::fs::open(store.layers().path(layer), folder, Mode::empty()))
-        .collect::<rustix::io::Result<Vec<_>>>()?;
-    for layer in &folders {
-        let path = format!("/proc/self/fd/{}", layer.as_raw_fd());
-        match rustix::mount::fsconfig_set_string(context.as_fd(), "lowerdir+", path.as_str()) {
-            Ok(()) => {}
-            // Before Linux 6.5 all of them are one option.
-            Err(Errno::INVAL) if paths.is_empty() => {
-                paths = folders.iter().map(|layer| format!("/proc/self/fd/{}", layer.as_raw_fd())).collect();
-                rustix::mount::fsconfig_set_string(context.as_fd(), "lowerdir", paths.join(":").as_str())?;
-                break;
-            }
-            Err(errno) => return Err(errno),
-        }
-    }
-    rustix::mount::fsconfig_create(context.as_fd())?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
-    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 struct Copy {
