@@ -121,7 +121,7 @@ fn what_nobody_can_restore_is_removed_and_what_is_only_in_doubt_is_kept() {
         "{done:?}"
     );
     assert_eq!(check(&store).unwrap().damages, []);
-    assert_eq!(store.images().ids().unwrap(), [sound.id.clone()]);
+    assert_eq!(store.images().ids().unwrap(), std::slice::from_ref(&sound.id));
     flip(&store, &sound.layers[0].diff_id, "file");
     assert!(repaired(&store)[0].contains("nothing proves it"));
     assert_eq!(store.images().ids().unwrap(), [sound.id]);

@@ -325,7 +325,7 @@ fn pulls_say_what_docker_says() {
     // Lists.
     let ids = |words: &[&str]| docker(&world, &[&["images", "-q"], words].concat()).lines().count();
     assert_eq!((ids(&[]), ids(&["--filter", "label=made=here"]), ids(&["--filter", "label=other"])), (2, 1, 0));
-    let pattern = format!("reference=127.0.0.1:*/shop/*:2");
+    let pattern = "reference=127.0.0.1:*/shop/*:2".to_owned();
     assert_eq!(
         (ids(&["--filter", &pattern]), ids(&["--filter", "reference=busy*"]), ids(&["--filter", "reference=*web"])),
         (1, 1, 0)

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What is looked at in there: limits and their enforcement, networks, events, the life of containers.
-const TESTS: [&str; 5] = ["change::", "limits::", "look::", "run::", "wait::"];
+const TESTS: [&str; 7] = ["build_image::", "change::", "files::", "limits::", "look::", "run::", "wait::"];
 /// The longest that the machine may take, emulated on a busy host.
 const PATIENCE: Duration = Duration::from_secs(8 * 60);
 

@@ -72,10 +72,10 @@ pub fn mode(engine: &Engine, flags: &[String], aliases: &[String]) -> Result<Net
     let mut wishes = flags.iter().map(|text| Wish::parse(text)).collect::<Result<Vec<_>, _>>()?.into_iter();
     let Some(first) = wishes.next() else { return Ok(engine.network_mode_by_name(None, aliases)?) };
     let mut mode = engine.network_mode_by_name(Some(&first.name), aliases)?;
-    if let NetworkMode::Networks { attachments } = &mut mode {
-        if let Some(attachment) = attachments.first_mut() {
-            first.apply(attachment);
-        }
+    if let NetworkMode::Networks { attachments } = &mut mode
+        && let Some(attachment) = attachments.first_mut()
+    {
+        first.apply(attachment);
     }
     for wish in wishes {
         let further = engine.network_mode_by_name(Some(&wish.name), &[])?;
