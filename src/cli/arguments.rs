@@ -37,7 +37,7 @@ pub struct Arguments {
 /// The flags before the verb, Compose's own.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Global {
-    /// Compose file; may be given several times, `-` is stdin
+    /// Compose file; may be given several times, `-` is stdin, `oci://REGISTRY/NAME:TAG` a published project
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Name of the project
@@ -70,6 +70,9 @@ pub struct Global {
     /// Names with `_` instead of `-`
     #[arg(long)]
     pub compatibility: bool,
+    /// A registry of published projects to speak HTTP to
+    #[arg(long, value_name = "HOST", hide = true)]
+    pub insecure_registry: Vec<String>,
 }
 
 impl Global {

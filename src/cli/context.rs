@@ -8,6 +8,7 @@ use super::report;
 use super::terminal::{Ansi, Terminal};
 use crate::base::error::Explain;
 use crate::base::paths::Paths;
+use crate::compose::Remote;
 
 /// The surroundings of a verb. Making one costs nothing: no file is read.
 #[derive(Clone)]
@@ -20,12 +21,15 @@ pub struct Context {
     pub terminal: Terminal,
     /// Docker's grammar: names are containers and images, whatever project the folder has.
     pub docker: bool,
+    /// What brings compose files from registries.
+    pub remote: Remote,
 }
 
 impl Context {
     pub(super) fn new(global: Global) -> Self {
         let terminal = Terminal::detect(global.ansi());
-        Self { global, paths: Paths::from_environment(), terminal, docker: false }
+        let remote = super::remote::remote(&global.insecure_registry);
+        Self { global, paths: Paths::from_environment(), terminal, docker: false, remote }
     }
 
     /// The same for Docker's grammar.

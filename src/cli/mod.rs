@@ -20,6 +20,7 @@ mod members;
 mod output;
 mod progress;
 mod project;
+mod remote;
 mod report;
 mod scope;
 mod session;

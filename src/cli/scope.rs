@@ -27,6 +27,7 @@ impl Context {
             profiles: global.profiles.clone(),
             env_files: global.env_files.clone(),
             all_resources: global.all_resources,
+            remote: Some(self.remote.clone()),
             ..Options::new(folder, environment)
         })
     }

@@ -10,6 +10,7 @@ use super::model::{is_env_file, read_env_files};
 use super::node::Span;
 use super::paths::clean;
 use super::progress::Load;
+use super::remote::{bring, is_address};
 use super::{Error, Options, Scope};
 
 /// Names of compose files, in order of preference.
@@ -26,8 +27,26 @@ pub(crate) fn discover(load: &mut Load, options: &Options) -> Result<Scope, Erro
         _ => PathBuf::from(clean(&options.working_dir.join(path).to_string_lossy())),
     };
     let chosen = options.project_directory.as_deref().map(absolute);
-    let mut files: Vec<PathBuf> = options.files.iter().map(|file| absolute(file)).collect();
+    let mut files: Vec<PathBuf> = Vec::with_capacity(options.files.len());
+    // Where the files of the last address lie: what relative paths in the project start from.
+    let mut brought: Option<PathBuf> = None;
+    for file in &options.files {
+        match file.to_str().filter(|text| is_address(text)) {
+            Some(address) => {
+                let file = bring(load, address, Span::default())?;
+                brought = file.parent().map(Path::to_owned);
+                files.push(file);
+            }
+            None => files.push(absolute(file)),
+        }
+    }
+    // A project from elsewhere takes its name and its `.env` from the folder that it is used in.
+    let begins_elsewhere = options.files.iter().find(|file| file.as_os_str() != "-");
+    let begins_elsewhere = begins_elsewhere.and_then(|file| file.to_str()).is_some_and(is_address);
     let folder = |files: &[PathBuf]| {
+        if begins_elsewhere {
+            return chosen.clone().unwrap_or_else(|| options.working_dir.clone());
+        }
         let beside = files.iter().find(|file| file.as_os_str() != "-").and_then(|file| file.parent());
         chosen.clone().or_else(|| beside.map(Path::to_owned)).unwrap_or_else(|| options.working_dir.clone())
     };
@@ -53,6 +72,7 @@ pub(crate) fn discover(load: &mut Load, options: &Options) -> Result<Scope, Erro
         load.sources.insert(project_directory.join(".env"));
     }
     let project_name = name(options, &environment, &project_directory)?;
+    let project_directory = chosen.clone().or(brought).unwrap_or(project_directory);
     let profiles = match options.profiles.as_slice() {
         // Without any, the profile of no name is active, as in Compose: `profiles: ["${DEBUG:+debug}"]` is on by default.
         [] => {

@@ -9,6 +9,7 @@ use super::model::Model;
 use super::node::{Map, Node, Value};
 use super::paths::Folders;
 use super::progress::Load;
+use super::remote::{bring, is_address};
 use super::reset::Resets;
 use super::{Error, canonical, interpolate, merge, path, paths, unicity, yaml};
 
@@ -113,10 +114,10 @@ impl Model<'_> {
         let Some(name) = file.as_str() else {
             return Err(load.fail(place, format!("extends.file must be a string, not {}", file.kind())));
         };
-        if name.contains("://") {
-            return Err(load.fail(place, format!("`{name}` is remote: only services of files can be extended")));
-        }
-        let path = self.absolute(name);
+        let path = match is_address(name) {
+            true => bring(load, name, place)?,
+            false => self.absolute(name),
+        };
         check_chain(load, place, chain, &path, base)?;
         let mut found = match self.bases.remove(&path) {
             Some(found) => found,

@@ -15,6 +15,7 @@
 //! bind           every attribute gets its type (durations, sizes, flags ...) in Compose's own order
 //! profiles, consistency, env files -> Project, and the tree that `config` prints
 //! explain        where each value comes from, out of places and what `trace` has noted on the way
+//! artifact       the files of a project as they are published, and published ones as files
 //! ```
 //!
 //! Invariants: pure but for reading files; the caller's environment is an argument. Every mistake has a place
@@ -25,6 +26,7 @@
 //!
 //! Specification: <https://github.com/compose-spec/compose-spec/blob/main/spec.md>.
 
+pub mod artifact;
 mod attributes;
 mod bind;
 mod canonical;
@@ -49,6 +51,7 @@ mod paths;
 mod ports;
 mod progress;
 mod project;
+pub mod remote;
 mod reset;
 mod resolve;
 mod scalar;
@@ -81,6 +84,7 @@ pub use error::{Error, Mistake};
 pub use explain::{Explanation, Origin};
 pub use node::Node;
 pub use output::yaml_text;
+pub use remote::{Remote, Unavailable};
 pub use template::Variable;
 pub use trace::Used;
 
@@ -119,6 +123,8 @@ pub struct Options {
     pub check_consistency: bool,
     /// Collect where each value comes from (`config --explain`).
     pub explain: bool,
+    /// Brings `oci://…` here. Without, only files of this machine can be named.
+    pub remote: Option<Remote>,
 }
 
 impl Options {
@@ -141,6 +147,7 @@ impl Options {
             resolve_environment: true,
             check_consistency: true,
             explain: false,
+            remote: None,
         }
     }
 }
@@ -212,7 +219,9 @@ pub struct Scope {
 
 /// Finds the project in scope without reading its files. No file is not an error: `files` is empty then.
 pub fn discover(options: &Options) -> Result<Scope, Error> {
-    discovery::discover(&mut Load::default(), options)
+    let mut load = Load::default();
+    load.remote = options.remote.clone();
+    discovery::discover(&mut load, options)
 }
 
 /// The words of a command that is written as one text, split as in a compose file.
@@ -227,6 +236,7 @@ pub fn split_command(text: &str) -> Result<Vec<String>, String> {
 /// Errors: [`Error::NoFile`] where there is none, [`Error::Invalid`] with every mistake that could be found.
 pub fn load(options: &Options) -> Result<Loaded, Error> {
     let mut load = Load::default();
+    load.remote = options.remote.clone();
     load.lenient = !options.interpolate;
     load.trace = options.explain.then(|| Box::new(Trace::new(options.environment.clone())));
     let mut scope = discovery::discover(&mut load, options)?;

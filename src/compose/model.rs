@@ -7,6 +7,7 @@ use super::limits::{CHAIN_MAX, ENV_FILE_BYTES_MAX, PIPE_PATIENCE};
 use super::node::{Map, Node, Span, Value};
 use super::paths::{Folders, clean};
 use super::progress::Load;
+use super::remote::{bring, is_address};
 use super::reset::Resets;
 use super::{
     Error, canonical, checks, defaults, dotenv, extends, interpolate, merge, path, paths, unicity, validate, yaml,
@@ -131,13 +132,16 @@ impl<'a> Model<'a> {
             Some(path) => vec![path.to_owned()],
             None => texts("path"),
         };
-        let files: Vec<PathBuf> = named.iter().map(|path| self.absolute(path)).collect();
+        let mut files: Vec<PathBuf> = Vec::with_capacity(named.len());
+        for path in &named {
+            files.push(match is_address(path) {
+                true => bring(load, path, place)?,
+                false => self.absolute(path),
+            });
+        }
         let Some(main) = files.first() else {
             return Err(load.fail(place, "an entry of include needs a `path`".into()));
         };
-        if let Some(remote) = named.iter().find(|path| path.contains("://")) {
-            return Err(load.fail(place, format!("`{remote}` is remote: only files can be included")));
-        }
         if included.contains(main) || included.len() >= CHAIN_MAX {
             let chain: Vec<String> =
                 included.iter().chain(std::iter::once(main)).map(|path| path.display().to_string()).collect();

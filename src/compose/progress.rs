@@ -9,6 +9,7 @@ use super::limits::{
 };
 use super::model::reason;
 use super::node::{Node, Span, Value};
+use super::remote::Remote;
 use super::trace::Trace;
 use super::validate::nearest;
 use super::{Error, Mistake, Warning};
@@ -34,6 +35,8 @@ struct SourceFile {
 #[derive(Default)]
 pub(crate) struct Load {
     files: Vec<SourceFile>,
+    /// What brings addresses here.
+    pub remote: Option<Remote>,
     /// Variables were not substituted: text with a dollar sign may stand for anything.
     pub lenient: bool,
     /// Every file that was read, or would have been had it been there.

@@ -12,11 +12,13 @@
 mod archive;
 #[cfg(test)]
 mod archive_tests;
+mod artifact;
 mod cache;
 mod changes;
 mod check;
 #[cfg(test)]
 mod check_tests;
+mod copy;
 mod digest;
 mod download;
 mod error;
@@ -45,9 +47,11 @@ mod unpack;
 mod unpack_tests;
 
 pub use archive::{ImportOptions, Loaded, import, load, load_layout, publish};
+pub use artifact::{ArtifactOptions, OciVersion, fetch_artifact, publish_application, publish_artifact};
 pub use cache::{ALIAS, CachePlace, CacheSource, inline_cache, write_cache};
 pub use changes::apply_changes;
 pub use check::{Checked, Damage, Part, Repair, check, repair};
+pub use copy::{Copied, copy_image};
 pub use digest::resolve_digests;
 pub use error::{Error, Result};
 pub use http::{Downloaded, download};

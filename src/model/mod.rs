@@ -2,6 +2,7 @@
 //!
 //! No behaviour beyond reading and writing these values; nothing here touches the system.
 
+pub mod artifact;
 pub mod container;
 pub mod event;
 pub mod image;

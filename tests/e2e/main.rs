@@ -19,6 +19,7 @@ mod mistakes;
 mod probes;
 mod project;
 mod provided;
+mod published;
 mod registry;
 mod rolling;
 mod run;

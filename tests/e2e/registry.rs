@@ -7,14 +7,15 @@ use std::process::{Child, Command, Stdio};
 
 use crate::world::{World, eventually, free_port};
 
-struct Registry {
+/// A registry of a test's own, on loopback.
+pub struct Registry {
     process: Child,
     port: u16,
 }
 
 impl Registry {
     /// Its files lie below the world's folder.
-    fn start(world: &World, name: &str, settings: &str) -> Self {
+    pub fn start(world: &World, name: &str, settings: &str) -> Self {
         let port = free_port();
         let folder = world.folder().join(name);
         fs::create_dir(&folder).expect("made");
@@ -34,7 +35,8 @@ impl Registry {
         Self { process, port }
     }
 
-    fn name(&self, image: &str) -> String {
+    /// The name of a repository in it.
+    pub fn name(&self, image: &str) -> String {
         format!("127.0.0.1:{}/{image}", self.port)
     }
 }

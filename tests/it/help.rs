@@ -2,10 +2,10 @@
 
 use crate::environment::{Environment, expect_file};
 
-const VERBS: [&str; 31] = [
+const VERBS: [&str; 32] = [
     "attach", "build", "config", "create", "down", "exec", "graph", "image", "images", "import", "kill", "load",
-    "logs", "ls", "pause", "port", "ps", "pull", "restart", "rm", "rmi", "run", "start", "stop", "tag", "top",
-    "unpause", "up", "version", "wait", "scale",
+    "logs", "ls", "pause", "port", "ps", "publish", "pull", "restart", "rm", "rmi", "run", "start", "stop", "tag",
+    "top", "unpause", "up", "version", "wait", "scale",
 ];
 
 #[test]

@@ -31,6 +31,7 @@ pub(super) mod network;
 mod pause;
 pub(super) mod port;
 pub(super) mod ps;
+mod publish;
 pub(super) mod pull;
 pub(super) mod push;
 mod push_services;
@@ -104,6 +105,7 @@ Images:
   build       Build the images of services
   pull        Pull images
   push        Push images
+  publish     Publish the project's files, for `-f oci://…`
   load        Load the images of an archive (docker save, OCI layout)
   import      Make an image of a tar of a root file system
   tag         Give an image another name
@@ -188,6 +190,7 @@ verbs! {
     Pause(pause) "pause" root: true;
     Port(port) "port" root: true;
     Ps(ps) "ps" root: true;
+    Publish(publish) "publish" root: true;
     Push(push_services) "push" root: true;
     Pull(pull) "pull" root: true;
     Restart(restart) "restart" root: true;

@@ -249,6 +249,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     args.check()?;
     let timeout = flags::seconds("--timeout", args.timeout)?;
     let loaded = context.required_project(&args.services)?;
+    context.confirm_remote(&loaded, args.creation.yes)?;
     let project = &loaded.project;
     let (wish, images) = args.creation.wishes(&args.services, project)?;
     let recreate = if args.renew_anon_volumes { Recreate::Always } else { wish.recreate };

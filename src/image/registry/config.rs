@@ -63,6 +63,11 @@ impl Config {
         }
     }
 
+    /// Uses HTTP for a registry, whatever the settings say.
+    pub(in crate::image) fn allow_http(&mut self, registry: &str) {
+        self.registries.entry(registry.to_owned()).or_default().insecure = true;
+    }
+
     /// The endpoints for a registry: its mirrors, then itself.
     pub(super) fn endpoints(&self, registry: &str) -> Result<Vec<Endpoint>> {
         let default = Registry::default();

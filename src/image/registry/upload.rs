@@ -64,6 +64,18 @@ impl Client {
         Ok(Upload::Sent)
     }
 
+    /// Whether the repository has a blob, or takes it over from `other`, a repository of the same registry.
+    pub(in crate::image) async fn has_or_mounts(&self, digest: &Digest, other: Option<&str>) -> Result<bool> {
+        if self.has_blob(digest).await? {
+            return Ok(true);
+        }
+        let Some(other) = other else { return Ok(false) };
+        let url = self.url(&format!("{}/blobs/uploads/?mount={digest}&from={other}", self.repository()))?;
+        let response = self.change(Method::POST, &url, &empty_body(), Vec::new()).await?;
+        // Else it has begun an upload, which it forgets in time.
+        Ok(response.status() == StatusCode::CREATED)
+    }
+
     /// Puts a manifest under a tag or digest; returns the digest that the registry gave it.
     pub(in crate::image) async fn put_manifest(&self, name: &str, media_type: &str, content: &[u8]) -> Result<Digest> {
         let url = self.url(&format!("{}/manifests/{name}", self.repository()))?;

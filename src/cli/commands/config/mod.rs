@@ -1,4 +1,4 @@
-mod digests;
+pub(super) mod digests;
 mod explain;
 
 use std::collections::BTreeSet;
