@@ -23,7 +23,7 @@ use super::supervisor::Supervisor;
 use super::{Error, Result};
 use crate::base::id::ContainerId;
 use crate::base::paths::Paths;
-use crate::model::container::{HealthStatus, ProcessIdentity};
+use crate::model::container::{ContainerSpec, HealthStatus, ProcessIdentity};
 use crate::net::port::relay::Relay;
 use crate::runtime::{Cgroup, Running};
 use crate::store::{Lock, Store};
@@ -37,7 +37,8 @@ pub(super) const ROLE: &str = "wharf-supervisor";
 struct Handover {
     root: PathBuf,
     run: PathBuf,
-    id: ContainerId,
+    /// As it is in force: the store may have the next one already, of a command that is about to tell us.
+    spec: ContainerSpec,
     lock: i32,
     listener: i32,
     clients: Vec<(i32, Kind)>,
@@ -74,7 +75,7 @@ fn try_exec(supervisor: &Supervisor) -> Option<()> {
     let handover = Handover {
         root: paths.root.clone(),
         run: paths.run.clone(),
-        id: supervisor.id().clone(),
+        spec: supervisor.spec.clone(),
         lock: lock.as_fd().as_raw_fd(),
         listener: supervisor.listener.as_raw_fd(),
         clients: supervisor.clients.all.iter().map(|client| (client.number(), client.kind)).collect(),
@@ -130,10 +131,10 @@ fn load(memory: OwnedFd) -> Result<Supervisor> {
     let handover = read.ok().and_then(|_| serde_json::from_slice::<Handover>(&text).ok());
     let handover = handover.ok_or_else(|| lost(&ContainerId::random()))?;
     drop((file, text));
-    let id = &handover.id;
+    let spec = handover.spec;
+    let id = &spec.id.clone();
     let take = |number: i32| daemon::inherited(number).ok_or_else(|| lost(id));
     let store = Store::open(&Paths::new(&handover.root, &handover.run))?;
-    let spec = store.containers().spec(id)?;
     let state = store.containers().state(id)?;
     let lock = Lock::from_fd(take(handover.lock)?, store.containers().supervisor_lock_path(id));
     let cgroup = Cgroup::open(&store.paths().instance(), id.as_str())?;
