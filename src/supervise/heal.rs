@@ -84,13 +84,14 @@ pub(super) fn discard(store: &Store, id: &ContainerId) -> Result<bool> {
     if !has_ended(store, id)? {
         return Ok(false);
     }
+    // Another has it: one that starts although its command is gone, or has not cleared away everything yet. One that
+    // is about to start gets it afterwards and finds no container.
+    let Some(supervisor_lock) = store.containers().supervisor_lock(id)? else { return Ok(false) };
     if store.containers().run_folder(id).join(super::clients::SOCKET).exists() {
-        // One that starts although its command is gone, or has not cleared away everything yet.
-        let Some(supervisor_lock) = store.containers().supervisor_lock(id)? else { return Ok(false) };
         clear_locked(store, id)?;
-        supervisor_lock.release();
     }
     store.containers().remove(id)?;
+    supervisor_lock.release();
     lock.release();
     Ok(true)
 }

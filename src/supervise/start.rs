@@ -185,15 +185,28 @@ fn begin(store: &Store, request: &Request, attach: Option<OwnedFd>) -> Result<Su
 /// at again and again, since it has no event of its own.
 fn take_lock(store: &Store, id: &ContainerId) -> Result<Lock> {
     const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(2);
+    /// For the supervisor of a process that has just died to say so.
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+    let begun = Instant::now();
     let containers = store.containers();
     let already = || Error::AlreadyRunning { id: id.clone() };
     let lock = loop {
         match containers.supervisor_lock(id)? {
             Some(lock) => break lock,
-            None if is_active(&containers.state(id)?) => return Err(already()),
-            None => std::thread::sleep(LOOK_AGAIN),
+            None => {
+                let state = containers.state(id)?;
+                let lives = state.process.is_none_or(crate::runtime::is_alive) || begun.elapsed() > PATIENCE;
+                if is_active(&state) && lives {
+                    return Err(already());
+                }
+                std::thread::sleep(LOOK_AGAIN);
+            }
         }
     };
+    if !containers.exists(id) {
+        // Removed after its command was killed: the lock's file is all that there is.
+        drop(crate::base::fs::remove_dir_all(&containers.run_folder(id)));
+    }
     let state = containers.state(id)?;
     // Its supervisor died and it lives: `heal` is what it needs.
     if is_active(&state) && state.process.is_some_and(crate::runtime::is_alive) {
