@@ -7,12 +7,14 @@
 //! A file says which container has the address and over which link. When the link is gone, and was not just about to
 //! be made (the file's date tells), the holder is dead and the next one takes the address over.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::subnet::Range;
 use super::{Error, Host, Result};
@@ -128,16 +130,18 @@ fn candidates(range: Range, subnet: &Subnet, name: &str) -> impl Iterator<Item =
 /// Writes the lease file; returns the holder when somebody else has the address.
 fn occupy(host: &Host, folder: &Path, tenant: &Tenant<'_>, address: IpAddr) -> Result<Option<String>> {
     let path = folder.join(address.to_string());
+    // Written before it has its name: a lease that says nothing, of one who was killed, would be anybody's.
     let content = format!("{} {}\n", tenant.container, tenant.link);
+    let file = rustix::fs::open(folder, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::from(0o600));
+    let file = file.context("create a file in", folder)?;
+    rustix::io::write(&file, content.as_bytes()).context("write", &path)?;
+    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
     // Twice: the second time after a dead lease was cleared away.
     for _ in 0..2 {
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Ok(mut file) => {
-                file.write_all(content.as_bytes()).context("write", &path)?;
-                return Ok(None);
-            }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(source).context("create", &path).map_err(Into::into),
+        match rustix::fs::linkat(CWD, unnamed.as_str(), CWD, &path, AtFlags::SYMLINK_FOLLOW) {
+            Ok(()) => return Ok(None),
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno).context("create", &path).map_err(Into::into),
         }
         match holder(host, &path, tenant.container)? {
             Some(holder) => return Ok(Some(holder)),
