@@ -102,10 +102,10 @@ fn published_ports_follow_a_container_through_its_networks() {
 #[test]
 fn a_container_starts_in_several_networks() {
     let world = World::new();
-    docker(&world, "network create --subnet 10.213.7.0/24 one");
+    docker(&world, "network create --subnet 10.199.7.0/24 one");
     docker(&world, "network create two");
-    docker(&world, "run -d --name a --network name=one,alias=x,ip=10.213.7.9 --network two busybox sleep 1000");
-    assert!(inside(&world, "a", "ip addr show eth0").contains("10.213.7.9/24"));
+    docker(&world, "run -d --name a --network name=one,alias=x,ip=10.199.7.9 --network two busybox sleep 1000");
+    assert!(inside(&world, "a", "ip addr show eth0").contains("10.199.7.9/24"));
     assert!(inside(&world, "a", "ip addr show eth1").contains("inet "));
     let answer = world.wharf(&["docker", "run", "--network", "one", "--network", "host", "busybox"]).expect(125);
     assert!(answer.stderr.contains("go with no other --network"), "{}", answer.stderr);

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The longest that anything here may take before the test is called hanging.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Folders of a wharf that nobody else uses, and a project folder.
 pub struct World {
@@ -172,7 +172,8 @@ impl World {
                 }
             }
             for lease in fs::read_dir(network.path().join("leases")).into_iter().flatten().flatten() {
-                traces.push(format!("lease: {}", lease.path().display()));
+                let content = fs::read_to_string(lease.path()).unwrap_or_default();
+                traces.push(format!("lease: {} {content:?}", lease.path().display()));
             }
         }
         for folder in ["b", "c"] {
@@ -346,7 +347,7 @@ fn wait_with_patience(child: Child, arguments: &[&str]) -> Output {
 /// Tries until `attempt` gives a value, or fails with what it was waiting for.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(value) = attempt() {
             return value;
