@@ -609,9 +609,10 @@ fn named_contexts_and_seeds_of_caches_are_read() {
     // The result as an image layout, read as a context of that kind.
     let layout = bench.path("layout");
     std::fs::create_dir_all(&layout).expect("a folder");
-    let saved = wharf::image::Saved { image: &image, references: &[], annotations: &Default::default() };
+    let saved =
+        wharf::image::Saved { images: std::slice::from_ref(&image), references: &[], annotations: &Default::default() };
     let mut archive = Vec::new();
-    wharf::image::save(&bench.store, &[saved], false, &mut archive).expect("an archive");
+    wharf::image::save(&bench.store, &[saved], &mut archive).expect("an archive");
     tar::Archive::new(archive.as_slice()).unpack(&layout).expect("a layout");
     let mut request = bench.request("FROM layout\nRUN cat /n/f >/again\n");
     request.additional_contexts.insert("layout".into(), format!("oci-layout://{}", layout.display()));

@@ -126,6 +126,9 @@ pub enum Error {
         #[source]
         source: crate::image::Error,
     },
+    /// Images of several platforms could not be given their name.
+    #[error(transparent)]
+    Name(crate::image::Error),
     /// A command of RUN failed or could not be started.
     #[error("{}: the command of RUN failed", mark.location)]
     Run {

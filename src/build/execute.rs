@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
 
+use super::Images;
 use super::cache::LazySource;
 use super::content::{StatCache, digest_files, digest_groups, field};
 use super::copy::{Manner, copy_groups, copy_inline, make_workdir};
@@ -30,6 +31,7 @@ use super::git::{GitSource, is_git};
 use super::ignore::Patterns;
 use super::interpret::{Action, CopyAction, Interpreted, Step, is_url};
 use super::plan::{Origin, Plan};
+use super::platform::Platform;
 use super::remote::TemporaryFolder;
 use super::request::BuildRequest;
 use super::select::{Group, SelectError, Wish, select};
@@ -67,7 +69,7 @@ pub struct Executor<'a> {
     /// Reachable stages, interpreted.
     pub stages: BTreeMap<usize, Interpreted>,
     /// Images that stages begin with or read from.
-    pub images: &'a BTreeMap<Reference, Image>,
+    pub images: &'a Images,
     /// The ignore file.
     pub ignore: Patterns,
     /// Where progress goes.
@@ -112,7 +114,7 @@ impl<'a> Executor<'a> {
         request: &'a BuildRequest,
         plan: &'a Plan,
         stages: BTreeMap<usize, Interpreted>,
-        images: &'a BTreeMap<Reference, Image>,
+        images: &'a Images,
         ignore: Patterns,
         progress: &'a dyn Progress,
     ) -> Self {
@@ -214,7 +216,7 @@ impl<'a> Executor<'a> {
             super::plan::Base::Scratch => Built::default(),
             super::plan::Base::Stage(base) => self.lock().built.get(base).cloned().unwrap_or_default(),
             super::plan::Base::Image(reference) => {
-                Built { layers: self.image(reference).layers.clone(), ..Built::default() }
+                Built { layers: self.image(reference, self.plan.platform_of(index)).layers.clone(), ..Built::default() }
             }
             // The first step copies it.
             super::plan::Base::Folder(_) | super::plan::Base::Remote(_) => Built::default(),
@@ -258,16 +260,16 @@ impl<'a> Executor<'a> {
         self.progress.report(event);
     }
 
-    fn image(&self, reference: &Reference) -> &Image {
+    fn image(&self, reference: &Reference, platform: &Platform) -> &Image {
         // Images are resolved for the whole plan before execution begins.
-        &self.images[reference]
+        &self.images[&(reference.clone(), platform.clone())]
     }
 
     /// The layers of another stage or an image.
     pub fn layers_of(&self, origin: &Origin) -> Vec<LayerRecord> {
         match origin {
             Origin::Stage(index) => self.lock().built.get(index).map(|built| built.layers.clone()).unwrap_or_default(),
-            Origin::Image(reference) => self.image(reference).layers.clone(),
+            Origin::Image(reference) => self.image(reference, &self.plan.platform).layers.clone(),
             Origin::Folder(_) | Origin::Remote(_) | Origin::Scratch => Vec::new(),
         }
     }

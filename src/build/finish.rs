@@ -22,18 +22,16 @@ pub fn finish(
     store: &Store,
     request: &BuildRequest,
     state: State,
-    mut built: Built,
+    built: &Built,
     epoch: Option<i64>,
 ) -> Result<Image, Error> {
     let epoch = epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-    if let Some(epoch) = epoch {
-        built.created.iter_mut().for_each(|time| *time = epoch);
-    }
+    let created: Vec<jiff::Timestamp> = built.created.iter().map(|time| epoch.unwrap_or(*time)).collect();
     let mut config = state.image;
     config.config.labels.extend(request.labels.clone());
     config.rootfs =
         RootFs { kind: "layers".into(), diff_ids: built.layers.iter().map(|l| l.diff_id.clone()).collect() };
-    let mut times = built.created.iter();
+    let mut times = created.iter();
     let mut latest = None;
     for entry in config.history.iter_mut() {
         // Those of the base image have their times.
@@ -51,15 +49,15 @@ pub fn finish(
         }
         entry.created.clone_from(&latest);
     }
-    config.created = latest.or_else(|| built.created.last().map(ToString::to_string));
-    config.inline_cache = super::cache::inline(&request.cache_to, &built);
+    config.created = latest.or_else(|| created.last().map(ToString::to_string));
+    config.inline_cache = super::cache::inline(&request.cache_to, built);
     let content = serde_json::to_vec(&config).map_err(|error| {
         let source = std::io::Error::other(error);
         crate::base::fs::Error { operation: "write", path: "the image's config".into(), source }
     })?;
     let id = Digest::of(&content);
     store.lease()?.protect(&id)?;
-    let image = Image { id: id.clone(), manifest: None, config, layers: built.layers };
+    let image = Image { id: id.clone(), manifest: None, config, layers: built.layers.clone() };
     if !request.keep_image {
         return Ok(image);
     }

@@ -19,6 +19,7 @@ use super::git::is_git;
 use super::lint::{Rule, is_secret, meant};
 use super::mode::Chmod;
 use super::plan::{Base, Origin, Plan, Planned};
+use super::platform::Platform;
 use super::ports::exposed;
 use crate::model::image::{ContainerDefaults, History, ImageConfig, ImageHealthcheck};
 
@@ -165,16 +166,16 @@ impl CopyAction {
 
 impl State {
     /// The state in which a stage begins that is based on an image (or on nothing).
-    pub fn of_image(config: &ImageConfig, plan: &Plan) -> Self {
+    pub fn of_image(config: &ImageConfig, platform: &Platform) -> Self {
         let mut image = config.clone();
         image.created = None;
         image.config.on_build.clear();
         if image.os.is_empty() {
-            image.os.clone_from(&plan.platform.os);
+            image.os.clone_from(&platform.os);
         }
         if image.architecture.is_empty() {
-            image.architecture.clone_from(&plan.platform.architecture);
-            image.variant = Some(plan.platform.variant.clone()).filter(|variant| !variant.is_empty());
+            image.architecture.clone_from(&platform.architecture);
+            image.variant = Some(platform.variant.clone()).filter(|variant| !variant.is_empty());
         }
         if !image.config.env.iter().any(|pair| pair.starts_with("PATH=")) {
             image.config.env.push(format!("PATH={DEFAULT_PATH}"));
@@ -188,8 +189,8 @@ impl State {
     }
 
     /// The state in which a stage begins that is based on nothing.
-    pub fn of_nothing(plan: &Plan) -> Self {
-        let mut state = Self::of_image(&ImageConfig::default(), plan);
+    pub fn of_nothing(platform: &Platform) -> Self {
+        let mut state = Self::of_image(&ImageConfig::default(), platform);
         state.image.config.working_dir = "/".into();
         state
     }

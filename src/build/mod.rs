@@ -14,7 +14,6 @@
 
 mod agent;
 mod archive;
-mod binfmt;
 mod cache;
 mod content;
 mod copier;
@@ -49,7 +48,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::base::fs;
-use crate::image::{self, PullOptions, PullPolicy};
+use crate::image::{self, Platforms, PullOptions, PullPolicy};
 use crate::model::event::Progress;
 use crate::model::image::{Image, ImageConfig};
 use crate::model::reference::Reference;
@@ -69,6 +68,9 @@ pub use request::{BuildNetwork, BuildRequest, DockerfileSource, SecretSource, Ss
 /// Largest Dockerfile that is read. Real ones have a few kilobytes.
 pub const DOCKERFILE_BYTES_MAX: u64 = 4 << 20;
 
+/// Images that stages begin with or read from.
+type Images = BTreeMap<(Reference, Platform), Image>;
+
 /// Parses and validates the Dockerfile of a request and resolves its stages, without network, store or
 /// any change (`--check`).
 ///
@@ -81,7 +83,7 @@ pub fn check(request: &BuildRequest) -> Result<Checked, Error> {
         let state = match &plan.stages[index].base {
             plan::Base::Stage(base) => states.get(base).map(interpret::State::of_stage).unwrap_or_default(),
             // What an image brings along is not known without the network.
-            _ => interpret::State::of_image(&ImageConfig::default(), &plan),
+            _ => interpret::State::of_image(&ImageConfig::default(), plan.platform_of(index)),
         };
         states.insert(index, interpret::interpret(&plan, index, state)?.state);
     }
@@ -139,6 +141,46 @@ fn read_dockerfile(request: &BuildRequest) -> Result<Dockerfile, Error> {
 /// Errors: `Syntax` and the like before anything is done; `Run` when a command fails, with its output and code;
 /// `Image` when a base image cannot be had; the store's, the runtime's and the network's.
 pub fn build(store: &Store, request: &BuildRequest, progress: &dyn Progress) -> Result<Image, Error> {
+    let (image, built) = build_one(store, request, progress)?;
+    cache::write(store, &request.cache_to, &built, progress)?;
+    Ok(image)
+}
+
+/// [`build`] for several platforms, one after the other: what they have in common is built once. The tags mean all
+/// of them; the images come in the order of `platforms`.
+pub fn build_for(
+    store: &Store,
+    request: &BuildRequest,
+    platforms: &[String],
+    progress: &dyn Progress,
+) -> Result<Vec<Image>, Error> {
+    let mut different: Vec<Platform> = Vec::new();
+    for text in platforms {
+        let platform = Platform::parse(text).ok_or_else(|| Error::Platform { platform: text.clone() })?;
+        if !different.contains(&platform) {
+            different.push(platform);
+        }
+    }
+    let (mut images, mut all) = (Vec::new(), execute::Built::default());
+    for platform in &different {
+        let resource = format!("{} {platform}", request.resource);
+        let request =
+            BuildRequest { platform: Some(platform.to_string()), tags: Vec::new(), resource, ..request.clone() };
+        let (image, built) = build_one(store, &request, progress)?;
+        images.push(image);
+        all.layers.extend(built.layers);
+        all.steps.extend(built.steps);
+    }
+    cache::write(store, &request.cache_to, &all, progress)?;
+    if request.keep_image {
+        for tag in &request.tags {
+            image::name(store, tag, None, &images).map_err(Error::Name)?;
+        }
+    }
+    Ok(images)
+}
+
+fn build_one(store: &Store, request: &BuildRequest, progress: &dyn Progress) -> Result<(Image, execute::Built), Error> {
     let mut plan = plan::Plan::new(read_dockerfile(request)?, request)?;
     plan.ignore = Some(ignore_file(request)?);
     let epoch = epoch::resolve(store, &plan.wanted_epoch, request)?;
@@ -150,8 +192,14 @@ pub fn build(store: &Store, request: &BuildRequest, progress: &dyn Progress) -> 
     for index in plan.reachable() {
         let state = match &plan.stages[index].base {
             plan::Base::Stage(base) => states.get(base).map(interpret::State::of_stage).unwrap_or_default(),
-            plan::Base::Image(reference) => interpret::State::of_image(&images[reference].config, &plan),
-            plan::Base::Scratch | plan::Base::Folder(_) | plan::Base::Remote(_) => interpret::State::of_nothing(&plan),
+            plan::Base::Image(reference) => {
+                let platform = plan.platform_of(index);
+                let image = &images[&(reference.clone(), platform.clone())];
+                interpret::State::of_image(&image.config, platform)
+            }
+            plan::Base::Scratch | plan::Base::Folder(_) | plan::Base::Remote(_) => {
+                interpret::State::of_nothing(plan.platform_of(index))
+            }
         };
         let interpreted = interpret::interpret(&plan, index, state)?;
         states.insert(index, interpreted.state.clone());
@@ -169,10 +217,8 @@ pub fn build(store: &Store, request: &BuildRequest, progress: &dyn Progress) -> 
     let built = executor.run()?;
     drop(fetched);
     let state = states.remove(&plan.target).unwrap_or_default();
-    if !request.cache_to.is_empty() {
-        cache::write(store, &request.cache_to, &built, progress)?;
-    }
-    finish::finish(store, request, state, built, plan.epoch)
+    let image = finish::finish(store, request, state, &built, plan.epoch)?;
+    Ok((image, built))
 }
 
 /// Fetches the named contexts that reachable stages read from and that are not on this host; they become folders
@@ -191,7 +237,9 @@ fn fetch_contexts(
             let (path, wanted) = split_layout(layout);
             let fail =
                 |error: &dyn std::error::Error| Error::Context { name: address.clone(), reason: remote::told(error) };
-            let image = image::load_layout(store, std::path::Path::new(path), wanted).map_err(|error| fail(&error))?;
+            let platform = plan.platform.to_string();
+            let image = image::load_layout(store, std::path::Path::new(path), wanted, &platform);
+            let image = image.map_err(|error| fail(&error))?;
             // A name of its own, which no registry can have.
             let name = format!("layout.invalid/{}:layout", image.id.hex());
             let reference: Reference =
@@ -224,22 +272,24 @@ fn resolve_images(
     store: &Store,
     request: &BuildRequest,
     plan: &mut plan::Plan,
-    mut images: BTreeMap<Reference, Image>,
+    layouts: BTreeMap<Reference, Image>,
     progress: &dyn Progress,
-) -> Result<BTreeMap<Reference, Image>, Error> {
+) -> Result<Images, Error> {
+    let mut images = Images::new();
     let mut triggered = BTreeSet::new();
     loop {
-        let wanted = plan.images()?.into_iter();
-        let missing: Vec<(Reference, Platform)> = wanted.filter(|(name, _)| !images.contains_key(name)).collect();
+        let mut missing: Vec<(Reference, Platform)> = Vec::new();
+        for wanted in plan.images() {
+            match layouts.get(&wanted.0) {
+                Some(image) => drop(images.entry(wanted).or_insert_with(|| image.clone())),
+                None if images.contains_key(&wanted) => {}
+                None => missing.push(wanted),
+            }
+        }
         let fetch = |(reference, platform): &(Reference, Platform)| -> Result<Image, Error> {
-            let local = if request.pull { None } else { store.images().resolve(reference)? };
-            let fits = |image: &Image| platform.is_of(&image.config.os, &image.config.architecture);
-            let policy = match local {
-                Some(image) if fits(&image) => return Ok(image),
-                None if !request.pull => PullPolicy::Missing,
-                _ => PullPolicy::Always,
-            };
-            let options = PullOptions { platform: Some(platform.to_string()), policy, ..PullOptions::default() };
+            let policy = if request.pull { PullPolicy::Always } else { PullPolicy::Missing };
+            let platforms = Platforms::Of(vec![platform.to_string()]);
+            let options = PullOptions { platforms, policy, ..PullOptions::default() };
             image::pull(store, reference, &options, progress).map_err(|source| Error::Image {
                 mark: plan.mark_of_image(reference),
                 reference: reference.to_string(),
@@ -254,32 +304,29 @@ fn resolve_images(
                 threads.into_iter().map(|thread| thread.join().expect("the thread of a pull does not panic")).collect()
             }),
         };
-        for ((reference, _), result) in missing.iter().zip(results) {
+        let none_missing = missing.is_empty();
+        for (wanted, result) in missing.into_iter().zip(results) {
             let image = result?;
             for layer in &image.layers {
                 store.lease()?.protect(&layer.diff_id)?;
             }
-            images.insert(reference.clone(), image);
+            images.insert(wanted, image);
         }
-        if !add_triggers(plan, &images, &mut triggered)? && missing.is_empty() {
+        if !add_triggers(plan, &images, &mut triggered)? && none_missing {
             return Ok(images);
         }
     }
 }
 
 /// Adds the ONBUILD triggers of bases that are known now; says whether there were any.
-fn add_triggers(
-    plan: &mut plan::Plan,
-    images: &BTreeMap<Reference, Image>,
-    triggered: &mut BTreeSet<usize>,
-) -> Result<bool, Error> {
+fn add_triggers(plan: &mut plan::Plan, images: &Images, triggered: &mut BTreeSet<usize>) -> Result<bool, Error> {
     let mut added = false;
     for index in plan.reachable() {
         if !triggered.insert(index) {
             continue;
         }
         let (name, texts) = match &plan.stages[index].base {
-            plan::Base::Image(reference) => match images.get(reference) {
+            plan::Base::Image(reference) => match images.get(&(reference.clone(), plan.platform_of(index).clone())) {
                 Some(image) => (reference.to_string(), image.config.config.on_build.clone()),
                 None => {
                     triggered.remove(&index);

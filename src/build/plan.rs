@@ -457,33 +457,26 @@ impl Plan {
         needs
     }
 
-    /// The images that reachable stages begin with or read from, and the platform that is wanted of each.
-    ///
-    /// Errors: `Unsupported` for one image on two platforms.
-    pub fn images(&self) -> Result<BTreeMap<Reference, Platform>, Error> {
-        let mut images = BTreeMap::new();
+    /// The platform of a stage: its own, else what is built for.
+    pub fn platform_of(&self, index: usize) -> &Platform {
+        self.stages[index].platform.as_ref().unwrap_or(&self.platform)
+    }
+
+    /// The images that reachable stages begin with or read from, each with the platform that is wanted of it.
+    pub fn images(&self) -> BTreeSet<(Reference, Platform)> {
+        let mut images = BTreeSet::new();
         for index in self.reachable() {
             let stage = &self.stages[index];
-            let platform = stage.platform.as_ref().unwrap_or(&self.platform);
             let origins = stage.instructions.iter().flat_map(|planned| planned.origins.iter().flatten());
-            let mut wanted: Vec<(&Reference, &Platform)> = origins
-                .filter_map(|origin| match origin {
-                    Origin::Image(reference) => Some((reference, &self.platform)),
-                    _ => None,
-                })
-                .collect();
+            images.extend(origins.filter_map(|origin| match origin {
+                Origin::Image(reference) => Some((reference.clone(), self.platform.clone())),
+                _ => None,
+            }));
             if let Base::Image(reference) = &stage.base {
-                wanted.push((reference, platform));
-            }
-            for (reference, platform) in wanted {
-                let known = images.entry(reference.clone()).or_insert_with(|| platform.clone());
-                if known != platform {
-                    let what = format!("{reference} for {known} and {platform} in one build");
-                    return Err(Error::Unsupported { mark: self.mark_of_image(reference), what });
-                }
+                images.insert((reference.clone(), self.platform_of(index).clone()));
             }
         }
-        Ok(images)
+        images
     }
 
     /// The ONBUILD instructions of a stage, for those that begin with it.

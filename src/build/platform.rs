@@ -5,7 +5,7 @@
 use std::fmt;
 
 /// An operating system and a processor.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Platform {
     /// `linux`.
     pub os: String,
@@ -41,12 +41,6 @@ impl Platform {
             _ => return None,
         };
         Some(Self { os, architecture, variant })
-    }
-
-    /// Whether an image with this system and processor (empty: unknown) is for it.
-    pub fn is_of(&self, os: &str, architecture: &str) -> bool {
-        let (architecture, _) = normalized(architecture, "");
-        (os.is_empty() || os == self.os) && (architecture.is_empty() || architecture == self.architecture)
     }
 }
 

@@ -148,7 +148,7 @@ impl Executor<'_> {
         }
         let architecture = self.stages.get(&running.stage).map(|stage| stage.state.image.architecture.as_str());
         if let Some(architecture) = architecture
-            && let Some(obstacle) = super::binfmt::obstacle(architecture)
+            && let Some(obstacle) = crate::runtime::binfmt::obstacle(architecture)
         {
             let message =
                 format!("programs of {architecture} cannot run on this {} host: {obstacle}", std::env::consts::ARCH);

@@ -56,8 +56,8 @@ fn meaning_of(text: &str) -> Result<String, Error> {
         let stage = &plan.stages[index];
         let state = match &stage.base {
             Base::Stage(base) => State::of_stage(&states[base]),
-            Base::Image(_) => State::of_image(&crate::model::image::ImageConfig::default(), &plan),
-            _ => State::of_nothing(&plan),
+            Base::Image(_) => State::of_image(&crate::model::image::ImageConfig::default(), plan.platform_of(index)),
+            _ => State::of_nothing(plan.platform_of(index)),
         };
         let _ = writeln!(output, "stage {} on {:?}", stage.label, stage.base);
         let interpreted = interpret(&plan, index, state)?;

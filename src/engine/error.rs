@@ -233,6 +233,17 @@ pub enum Error {
         /// `vendor.com/class=name`.
         name: String,
     },
+    /// An image for a processor whose programs cannot run here.
+    #[error(
+        "the image is for {platform}, whose programs cannot run on this {} host: {obstacle}",
+        std::env::consts::ARCH
+    )]
+    Foreign {
+        /// `linux/arm64`.
+        platform: String,
+        /// Why not.
+        obstacle: String,
+    },
     /// A thing the engine does not do.
     #[error("{what} is not supported")]
     Unsupported {
@@ -284,6 +295,11 @@ impl Explain for Error {
             return inner.hint();
         }
         match self {
+            Self::Foreign { .. } => Some(
+                "get the image for this host (`--platform`), or install qemu-user-static with its binfmt handlers \
+                 (Debian: qemu-user-binfmt)"
+                    .into(),
+            ),
             Self::Dependency { service, found, .. } if found == NO_HEALTH_CHECK => {
                 Some(format!("give `{service}` a `healthcheck`, or wait for `service_started`"))
             }

@@ -230,7 +230,7 @@ impl Runner<'_> {
                 engine.ensure_images(self.project()?, &services, &wish, self.execution.progress)?;
             }
             Action::PushImage { image } => {
-                crate::image::push(&engine.store, &image.parse()?, self.execution.progress)?;
+                crate::image::push(&engine.store, &image.parse()?, None, self.execution.progress)?;
             }
             Action::RemoveImage { reference } => {
                 if let Err(error) = engine.remove_image(reference) {
@@ -286,6 +286,7 @@ impl Runner<'_> {
         }
         let fail = |error| super::service::in_service(project, service, "cannot be created", error);
         let image = self.engine.service_image(project, service).map_err(fail)?;
+        self.engine.check_platform(&image).map_err(fail)?;
         let id = self.engine.create(request, &image).map_err(fail)?;
         self.made.lock().unwrap_or_else(|poison| poison.into_inner()).insert((service.name.clone(), number), id);
         Ok(())

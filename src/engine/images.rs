@@ -1,18 +1,18 @@
 //! Gets the images of services: from the store, the registry or a build, all at once.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::build_request::build_request;
 use super::service::{HAS_NO_IMAGE, image_name, in_service};
 use super::{Engine, Error, Result};
-use crate::build::{self, BuildNetwork, BuildRequest, DockerfileSource, RemoteContext, SshSource};
+use crate::build::{self, BuildRequest, DockerfileSource, RemoteContext};
 use crate::graph::plan::Action;
-use crate::image::{self, PullOptions};
+use crate::image::{self, Platforms, PullOptions};
 use crate::model::event::{Event, EventStatus, Progress};
 use crate::model::image::Image;
-use crate::model::project::{Build, Project, Service, Ulimit};
+use crate::model::project::{Build, Project, Service};
 use crate::model::reference::Reference;
 
 /// When images are pulled or built.
@@ -44,6 +44,8 @@ pub struct ImageWish {
     pub build_args: BTreeMap<String, Option<String>>,
     /// `--ssh`, besides the file's.
     pub ssh: Vec<String>,
+    /// Build for all platforms that the file names, not only for one that runs here.
+    pub all_platforms: bool,
 }
 
 /// How one image is to be had.
@@ -95,7 +97,7 @@ impl Engine {
     ) -> Result<Vec<(Action, String)>> {
         let mut actions = Vec::new();
         for (image, (service, need)) in self.needs(project, services, wish)? {
-            let is_here = self.store.images().resolve(&image.parse()?)?.is_some();
+            let is_here = image::resolve(&self.store, &image.parse()?, service.platform.as_deref())?.is_some();
             let build = matches!(need, Need::Build(_));
             let why = match (is_here, build) {
                 (false, _) => "it is not here",
@@ -149,7 +151,7 @@ impl Engine {
         {
             return Ok(Some(Need::Build(build)));
         }
-        let here = self.store.images().resolve(&reference)?;
+        let here = image::resolve(&self.store, &reference, service.platform.as_deref())?;
         let policy = service.pull_policy.as_deref().unwrap_or("missing");
         let policy = match (wish.pull, policy) {
             (Some(policy), _) => policy,
@@ -205,12 +207,13 @@ impl Engine {
     ) -> Result<()> {
         match need {
             Need::Pull(reference) => self
-                .pull(reference, service.platform.as_deref(), progress)
+                .pull(reference, PullPolicy::Always, Platforms::one(service.platform.as_deref()), progress)
                 .map(drop)
                 .map_err(|error| in_service(project, service, HAS_NO_IMAGE, error)),
-            Need::Build(build) => self.build_service(project, service, build, wish, progress).map(drop),
+            Need::Build(build) => self.build_service(project, service, build, wish, progress),
             Need::PullElseBuild(reference, build) => {
-                if self.pull(reference, service.platform.as_deref(), &crate::model::event::Silent).is_err() {
+                let platforms = Platforms::one(service.platform.as_deref());
+                if self.pull(reference, PullPolicy::Always, platforms, &crate::model::event::Silent).is_err() {
                     self.build_service(project, service, build, wish, progress)?;
                 }
                 Ok(())
@@ -218,14 +221,20 @@ impl Engine {
         }
     }
 
-    /// Pulls an image.
-    pub fn pull(&self, reference: &Reference, platform: Option<&str>, progress: &dyn Progress) -> Result<Image> {
-        // Whoever calls has decided that the registry is asked.
-        let options = PullOptions {
-            platform: platform.map(str::to_owned),
-            policy: image::PullPolicy::Always,
-            ..PullOptions::default()
+    /// Pulls an image, for this host or for other platforms.
+    pub fn pull(
+        &self,
+        reference: &Reference,
+        policy: PullPolicy,
+        platforms: Platforms,
+        progress: &dyn Progress,
+    ) -> Result<Image> {
+        let policy = match policy {
+            PullPolicy::Missing => image::PullPolicy::Missing,
+            PullPolicy::Always => image::PullPolicy::Always,
+            PullPolicy::Never => image::PullPolicy::Never,
         };
+        let options = PullOptions { platforms, policy, ..PullOptions::default() };
         image::pull(&self.store, reference, &options, progress).map_err(|error| {
             progress.report(Event::new(&format!("Image {reference}"), EventStatus::Error, "Error"));
             error.into()
@@ -240,26 +249,56 @@ impl Engine {
         platform: Option<&str>,
         progress: &dyn Progress,
     ) -> Result<Image> {
-        if policy != PullPolicy::Always {
-            // Also an id or the beginning of one.
-            match self.store.images().find(name) {
-                Ok(image) => return Ok(image),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
-            }
+        if policy != PullPolicy::Always
+            && let Some(image) = self.image_here(name, platform)?
+        {
+            return Ok(image);
         }
         let reference: Reference = name.parse()?;
         if policy == PullPolicy::Never {
+            // Somebody who may not ask the registry takes what there is.
+            if platform.is_none()
+                && let Some(image) = self.store.images().resolve(&reference)?
+            {
+                return Ok(image);
+            }
             return Err(Error::ImageMissing { image: name.to_owned(), reason: "--pull never" });
         }
-        self.pull(&reference, platform, progress)
+        // Whoever comes here has found that it is not here, or wants the newest.
+        self.pull(&reference, PullPolicy::Always, Platforms::one(platform), progress)
+    }
+
+    /// The image that `name` (or an id, or the beginning of one) stands for here, for a platform where one is asked
+    /// for; `None` when it is not here.
+    pub fn image_here(&self, name: &str, platform: Option<&str>) -> Result<Option<Image>> {
+        match image::find(&self.store, name, platform) {
+            Ok(image) => {
+                let is_foreign = platform.is_none()
+                    && name.parse().is_ok_and(|reference| image::is_foreign(&self.store, &reference, &image));
+                Ok(Some(image).filter(|_| !is_foreign))
+            }
+            Err(image::Error::NoPlatform { .. }) => Ok(None),
+            Err(image::Error::Store(error)) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether programs of an image run here: natively, or by the host's binfmt.
+    ///
+    /// Errors: `Foreign`.
+    pub fn check_platform(&self, image: &Image) -> Result<()> {
+        match crate::runtime::binfmt::obstacle(&image.config.architecture) {
+            None => Ok(()),
+            Some(obstacle) => {
+                Err(Error::Foreign { platform: image::Platform::of(&image.config).to_string(), obstacle })
+            }
+        }
     }
 
     /// The image of a service, which must be here by now.
     pub fn service_image(&self, project: &Project, service: &Service) -> Result<Image> {
         let name = image_name(project, service);
-        let reference: Reference = name.parse()?;
-        let image = self.store.images().resolve(&reference)?;
+        let image = image::resolve(&self.store, &name.parse()?, service.platform.as_deref())?;
         image.ok_or(Error::ImageMissing { image: name, reason: "it was there a moment ago" })
     }
 
@@ -271,7 +310,7 @@ impl Engine {
         build: &Build,
         wish: &ImageWish,
         progress: &dyn Progress,
-    ) -> Result<Image> {
+    ) -> Result<()> {
         let fail = |error| in_service(project, service, "cannot be built", error);
         let mut request = build_request(project, service, build, wish).map_err(fail)?;
         progress.working(&service.name, "Building");
@@ -280,10 +319,18 @@ impl Engine {
             progress.report(Event::new(&service.name, EventStatus::Error, "Error"));
             fail(error)
         })?;
-        match build::build(&self.store, &request, progress) {
-            Ok(image) => {
+        let platforms = match wish.all_platforms {
+            true => build.platforms.as_slice(),
+            false => &[],
+        };
+        let built = match platforms {
+            [] | [_] => build::build(&self.store, &request, progress).map(drop),
+            several => build::build_for(&self.store, &request, several, progress).map(drop),
+        };
+        match built {
+            Ok(()) => {
                 progress.done(&service.name, "Built");
-                Ok(image)
+                Ok(())
             }
             Err(error) => {
                 progress.report(Event::new(&service.name, EventStatus::Error, "Error"));
@@ -313,7 +360,7 @@ impl Engine {
 
     /// Removes an image by name or id.
     pub fn remove_image(&self, reference: &str) -> Result<()> {
-        Ok(image::remove(&self.store, reference, false).map(drop)?)
+        Ok(image::remove(&self.store, reference, None, false).map(drop)?)
     }
 }
 
@@ -322,92 +369,6 @@ fn further_images(service: &Service) -> Result<Vec<(String, Reference)>> {
     let mounts = service.volumes.iter().filter(|mount| mount.kind == "image").filter_map(|mount| mount.source.as_ref());
     let hooks = service.pre_start.iter().filter_map(|hook| hook.image.as_ref());
     mounts.chain(hooks).map(|name| Ok((name.clone(), name.parse()?))).collect()
-}
-
-fn build_request(project: &Project, service: &Service, build: &Build, wish: &ImageWish) -> Result<BuildRequest> {
-    let context = PathBuf::from(&build.context);
-    let mut tags: Vec<Reference> = vec![image_name(project, service).parse()?];
-    for tag in &build.tags {
-        tags.push(tag.parse()?);
-    }
-    let mut args = build.args.clone();
-    args.extend(wish.build_args.clone());
-    let mut request = BuildRequest::new(&context);
-    request.dockerfile = match (&build.dockerfile_inline, &build.dockerfile) {
-        (Some(text), _) => DockerfileSource::Inline(text.clone()),
-        (None, path) => DockerfileSource::Path(context.join(Path::new(path.as_deref().unwrap_or("Dockerfile")))),
-    };
-    request.args = args;
-    request.target = build.target.clone();
-    request.labels = build.labels.clone();
-    request.tags = tags;
-    request.no_cache = build.no_cache || wish.no_cache;
-    request.pull = build.pull || wish.pull_base;
-    request.network = match build.network.as_deref() {
-        None | Some("" | "default" | "bridge") => BuildNetwork::Default,
-        Some("none") => BuildNetwork::None,
-        Some("host") => BuildNetwork::Host,
-        Some(other) => return Err(Error::Unsupported { what: format!("build network `{other}`") }),
-    };
-    request.platform = service.platform.clone().or_else(|| build.platforms.first().cloned());
-    request.shm_size_bytes = build.shm_size.as_deref().and_then(|text| crate::base::units::parse_bytes(text).ok());
-    request.extra_hosts = build.extra_hosts.iter().map(|entry| entry.replacen('=', ":", 1)).collect();
-    request.ulimits = build
-        .ulimits
-        .iter()
-        .map(|(name, limit)| {
-            let pair = match limit {
-                Ulimit::Single(both) => (*both, *both),
-                Ulimit::Pair { soft, hard } => (*soft, *hard),
-            };
-            (name.clone(), pair)
-        })
-        .collect();
-    request.allow_host_network = build.entitlements.iter().any(|name| name == "network.host");
-    request.allow_insecure = build.privileged || build.entitlements.iter().any(|name| name == "security.insecure");
-    request.additional_contexts = build.additional_contexts.clone();
-    let refused = |what: &str, value: &str, reason| Error::Refused { what: what.into(), value: value.into(), reason };
-    for text in &build.cache_from {
-        let place = build::parse_cache_from(text, &project.working_dir);
-        request.cache_from.push(place.map_err(|reason| refused("build.cache_from", text, reason))?);
-    }
-    for text in &build.cache_to {
-        let export = build::parse_cache_to(text, &project.working_dir);
-        request.cache_to.push(export.map_err(|reason| refused("build.cache_to", text, reason))?);
-    }
-    for secret in &build.secrets {
-        let object = project.secrets.get(&secret.source);
-        let source = match object.map(|object| (&object.file, &object.environment)) {
-            Some((Some(file), _)) => build::SecretSource::File(PathBuf::from(file)),
-            Some((None, Some(variable))) => build::SecretSource::Environment(variable.clone()),
-            _ => {
-                let reason = "a build secret needs a file or a variable".to_owned();
-                return Err(Error::FileObject { kind: "secret", name: secret.source.clone(), reason });
-            }
-        };
-        request.secrets.insert(secret.target.clone().unwrap_or_else(|| secret.source.clone()), source);
-    }
-    for entry in build.ssh.iter().chain(&wish.ssh) {
-        let (id, path) = entry.split_once('=').unwrap_or((entry, ""));
-        let source = match path {
-            "" => std::env::var_os("SSH_AUTH_SOCK").map(|path| SshSource::Socket(path.into())),
-            path => Some(ssh_source(path)),
-        };
-        // Without an agent only the steps that need one fail.
-        request.ssh.extend(source.map(|source| (id.to_owned(), source)));
-    }
-    if let Some(time) = std::env::var("SOURCE_DATE_EPOCH").ok().filter(|text| !text.is_empty()) {
-        request.args.entry("SOURCE_DATE_EPOCH".into()).or_insert(Some(time));
-    }
-    request.resource = service.name.clone();
-    Ok(request)
-}
-
-/// An agent's socket, or a key.
-fn ssh_source(path: &str) -> SshSource {
-    use std::os::unix::fs::FileTypeExt;
-    let is_socket = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    if is_socket { SshSource::Socket(path.into()) } else { SshSource::Keys(vec![path.into()]) }
 }
 
 /// The age at which `daily`, `weekly` and `every_<duration>` ask the registry again.

@@ -12,6 +12,7 @@
 //! Nothing here prints: progress goes to a `Progress`, errors are returned.
 
 pub mod archive;
+mod build_request;
 mod cdi;
 mod change;
 mod check;

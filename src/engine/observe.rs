@@ -9,6 +9,7 @@ use super::{Engine, Result};
 use crate::base::id::{ContainerId, to_hex};
 use crate::graph::Observed;
 use crate::graph::observed::{HostPort, ObservedContainer, ObservedNetwork, ObservedVolume, label};
+use crate::image;
 use crate::model::container::{ContainerSpec, ContainerState, Mount, MountSource, NamespaceMode, NetworkMode, Status};
 use crate::model::project::{FileObject, Project, Service};
 use crate::model::reference::Reference;
@@ -121,15 +122,14 @@ impl Engine {
 
     /// The image that each service's name stands for now. Services of one name share one look-up.
     fn add_images(&self, project: &Project, observed: &mut Observed) -> Result<()> {
-        let mut known: BTreeMap<String, Option<crate::base::id::Digest>> = BTreeMap::new();
+        let mut known: BTreeMap<(String, Option<&str>), Option<crate::base::id::Digest>> = BTreeMap::new();
         for service in project.services.values() {
-            let name = image_name(project, service);
-            let id = match known.get(&name) {
+            let wanted = (image_name(project, service), service.platform.as_deref());
+            let id = match known.get(&wanted) {
                 Some(id) => id.clone(),
                 None => {
-                    let reference: Reference = name.parse()?;
-                    let id = self.store.images().resolve(&reference)?.map(|image| image.id);
-                    known.insert(name, id.clone());
+                    let id = image::resolve(&self.store, &wanted.0.parse()?, wanted.1)?.map(|image| image.id);
+                    known.insert(wanted, id.clone());
                     id
                 }
             };

@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 
+use oci_spec::image::{ImageIndex, ImageManifest};
 use serde::Deserialize;
 
 use super::layer::{Unpacked, unpack_layer};
 use super::platform::Platform;
 use super::tar_reader::TarReader;
-use super::{Error, Limits, Result, apply_changes, manifest};
+use super::{Error, Limits, Result, apply_changes, index, manifest};
 use crate::base::fs::Durability;
 use crate::base::id::Digest;
 use crate::model::event::Progress;
@@ -41,8 +42,8 @@ pub struct ImportOptions {
 /// An image that [`load`] made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
-    /// The image.
-    pub image: Image,
+    /// The image; one for each platform.
+    pub images: Vec<Image>,
     /// Its names in the archive.
     pub references: Vec<Reference>,
 }
@@ -96,14 +97,21 @@ pub fn publish(
 
 /// Reads an archive of `docker save` or an OCI image layout, also compressed, and returns its images.
 ///
-/// Of an index the host's platform is taken. Reports one resource `Image <name>` an image.
-pub fn load(store: &Store, reader: &mut (dyn Read + Send), progress: &dyn Progress) -> Result<Vec<Loaded>> {
+/// Of an index all platforms are taken that the archive has, or only `platform`. Reports one resource `Image <name>`
+/// an image.
+pub fn load(
+    store: &Store,
+    reader: &mut (dyn Read + Send),
+    platform: Option<&str>,
+    progress: &dyn Progress,
+) -> Result<Vec<Loaded>> {
+    let platform = platform.map(Platform::parse).transpose()?;
     store.sweep_leftovers()?;
     let (inflated, _) = super::inflate::inflate(reader).map_err(|source| Error::Read { source })?;
     let files = Files::read(store, inflated)?;
     let mut loaded = Vec::new();
-    for wanted in files.images()? {
-        loaded.push(load_image(store, &files, wanted, progress)?);
+    for wanted in files.images(platform.as_ref())? {
+        loaded.push(load_name(store, &files, wanted, progress)?);
     }
     if loaded.is_empty() {
         return Err(Error::DamagedArchive { reason: "it has no image for this platform" });
@@ -112,8 +120,8 @@ pub fn load(store: &Store, reader: &mut (dyn Read + Send), progress: &dyn Progre
 }
 
 /// Makes an image of an OCI image layout that is a folder present, without a name; `wanted` is its tag or digest
-/// where the layout has several.
-pub fn load_layout(store: &Store, folder: &std::path::Path, wanted: Option<&str>) -> Result<Image> {
+/// where the layout has several, `platform` the one that is taken of an index.
+pub fn load_layout(store: &Store, folder: &std::path::Path, wanted: Option<&str>, platform: &str) -> Result<Image> {
     store.sweep_leftovers()?;
     let (reader, writer) = std::io::pipe().map_err(|source| Error::Read { source })?;
     let files = std::thread::scope(|scope| {
@@ -125,31 +133,48 @@ pub fn load_layout(store: &Store, folder: &std::path::Path, wanted: Option<&str>
         written?;
         Ok::<_, Error>(files)
     })?;
-    let mut wanted = files.layout_images(wanted)?;
-    if wanted.is_empty() {
-        return Err(Error::DamagedArchive { reason: "it has no image of that name for this platform" });
-    }
-    let chosen = Wanted { references: Vec::new(), ..wanted.swap_remove(0) };
-    Ok(load_image(store, &files, chosen, &crate::model::event::Silent)?.image)
+    let found = files.layout_images(wanted, Some(&Platform::parse(platform)?))?;
+    let parts = found.into_iter().next().and_then(|wanted| wanted.parts.into_iter().next());
+    let reason = "it has no image of that name for this platform";
+    load_image(store, &files, parts.ok_or(Error::DamagedArchive { reason })?)
+}
+
+/// What an archive has under one name.
+struct Wanted {
+    /// One for each platform.
+    parts: Vec<Part>,
+    references: Vec<Reference>,
+    /// The index of an image layout, as it is.
+    index: Option<Vec<u8>>,
 }
 
 /// An image as an archive describes it.
-struct Wanted {
+struct Part {
     config: String,
     layers: Vec<String>,
-    references: Vec<Reference>,
     /// As it is, of an image layout.
     manifest: Option<Vec<u8>>,
 }
 
-fn load_image(store: &Store, files: &Files, wanted: Wanted, progress: &dyn Progress) -> Result<Loaded> {
+fn load_name(store: &Store, files: &Files, wanted: Wanted, progress: &dyn Progress) -> Result<Loaded> {
+    let text = || wanted.parts.first().map(|part| part.config.clone()).unwrap_or_default();
+    let name = wanted.references.first().map_or_else(text, ToString::to_string);
+    let resource = format!("Image {name}");
+    progress.working(&resource, "Loading");
+    let images = wanted.parts.into_iter().map(|part| load_image(store, files, part)).collect::<Result<Vec<_>>>()?;
+    let document = wanted.index.as_deref().map(|content| store.blobs().put(content)).transpose()?;
+    for reference in &wanted.references {
+        index::name(store, reference, document.as_ref(), &images)?;
+    }
+    progress.done(&resource, "Loaded");
+    Ok(Loaded { images, references: wanted.references })
+}
+
+fn load_image(store: &Store, files: &Files, wanted: Part) -> Result<Image> {
     let content = files.document(&wanted.config)?;
     let config: ImageConfig =
         serde_json::from_slice(&content).map_err(|source| Error::Document { what: wanted.config.clone(), source })?;
     let id = Digest::of(&content);
-    let name = wanted.references.first().map_or_else(|| id.short().to_owned(), ToString::to_string);
-    let resource = format!("Image {name}");
-    progress.working(&resource, "Loading");
     if config.rootfs.diff_ids.len() != wanted.layers.len() {
         return Err(Error::DamagedArchive { reason: "its config and its manifest disagree on the number of layers" });
     }
@@ -167,11 +192,7 @@ fn load_image(store: &Store, files: &Files, wanted: Wanted, progress: &dyn Progr
     let manifest = wanted.manifest.as_deref().map(|content| store.blobs().put(content)).transpose()?;
     let image = Image { id, manifest, config, layers };
     store.images().add(&image)?;
-    for reference in &wanted.references {
-        store.images().tag(reference, &image.id)?;
-    }
-    progress.done(&resource, "Loaded");
-    Ok(Loaded { image, references: wanted.references })
+    Ok(image)
 }
 
 fn load_layer(store: &Store, files: &Files, diff_id: &Digest, name: &str) -> Result<LayerRecord> {
@@ -268,16 +289,26 @@ impl Files {
         Ok(content)
     }
 
-    fn images(&self) -> Result<Vec<Wanted>> {
-        if self.files.contains_key("manifest.json") {
+    fn images(&self, platform: Option<&Platform>) -> Result<Vec<Wanted>> {
+        let has = |name: &str| self.files.contains_key(name);
+        if !has("manifest.json") && !has("index.json") {
+            let reason = "it has neither manifest.json nor index.json (for a tar of a root file system use import)";
+            return Err(Error::DamagedArchive { reason });
+        }
+        // Docker's own manifest knows no platforms.
+        if has("manifest.json") && (!has("index.json") || (platform.is_none() && !self.has_index()?)) {
             return self.saved_images();
         }
-        if self.files.contains_key("index.json") {
-            return self.layout_images(None);
-        }
-        Err(Error::DamagedArchive {
-            reason: "it has neither manifest.json nor index.json (for a tar of a root file system use import)",
-        })
+        self.layout_images(None, platform)
+    }
+
+    /// Whether the image layout has an image of several platforms.
+    fn has_index(&self) -> Result<bool> {
+        let index = manifest::parse_index(&self.document("index.json")?)?;
+        Ok(index.manifests().iter().any(|found| {
+            let media_type = found.media_type().to_string();
+            media_type.contains("image.index") || media_type.contains("manifest.list")
+        }))
     }
 
     fn saved_images(&self) -> Result<Vec<Wanted>> {
@@ -287,48 +318,73 @@ impl Files {
         let wanted = saved.into_iter().map(|image| {
             let names = image.repo_tags.unwrap_or_default();
             let references = names.iter().filter_map(|name| name.parse().ok()).collect();
-            Wanted { config: image.config, layers: image.layers, references, manifest: None }
+            let part = Part { config: image.config, layers: image.layers, manifest: None };
+            Wanted { parts: vec![part], references, index: None }
         });
         Ok(wanted.collect())
     }
 
-    /// The images of an image layout; only those with the tag or digest `wanted` where one is.
-    fn layout_images(&self, wanted: Option<&str>) -> Result<Vec<Wanted>> {
-        let index = manifest::parse_index(&self.document("index.json")?)?;
-        let mut images = Vec::new();
-        for descriptor in index.manifests() {
+    /// The images of an image layout; only those with the tag or digest `wanted` where one is, and for `platform`.
+    fn layout_images(&self, wanted: Option<&str>, platform: Option<&Platform>) -> Result<Vec<Wanted>> {
+        let top = manifest::parse_index(&self.document("index.json")?)?;
+        let mut found: Vec<(Digest, Wanted)> = Vec::new();
+        for descriptor in top.manifests() {
             if manifest::is_attestation(descriptor) || wanted.is_some_and(|name| !manifest::is_called(descriptor, name))
             {
                 continue;
             }
-            let references = manifest::name_of(descriptor).into_iter().collect();
             let digest = manifest::digest_of(descriptor)?;
+            let name = manifest::name_of(descriptor);
+            // Each further name is one more descriptor of the same thing.
+            if let Some((_, known)) = found.iter_mut().find(|(known, _)| *known == digest) {
+                known.references.extend(name);
+                continue;
+            }
             let content = self.verified_document(&digest)?;
-            let content = match manifest::parse(&content)? {
-                manifest::Document::Manifest(_) => content,
+            let references = name.into_iter().collect();
+            let wanted = match manifest::parse(&content)? {
+                manifest::Document::Manifest(found) => {
+                    Wanted { parts: vec![part(&found, content)?], references, index: None }
+                }
                 manifest::Document::Index(nested) => {
-                    let chosen = manifest::choose(&nested, &Platform::host())?;
-                    let digest = manifest::digest_of(chosen)?;
-                    self.verified_document(&digest)?
+                    Wanted { parts: self.parts(&nested, platform)?, references, index: Some(content) }
                 }
             };
+            found.push((digest, wanted));
+        }
+        Ok(found.into_iter().map(|(_, wanted)| wanted).collect())
+    }
+
+    /// The images of an index that the archive has; the one for `platform` has to be there.
+    fn parts(&self, index: &ImageIndex, platform: Option<&Platform>) -> Result<Vec<Part>> {
+        let chosen = match platform {
+            Some(platform) => vec![manifest::choose(index, platform)?],
+            None => manifest::all(index)?,
+        };
+        let mut parts = Vec::new();
+        for descriptor in &chosen {
+            let digest = manifest::digest_of(descriptor)?;
+            if platform.is_none() && !self.files.contains_key(&blob_name(&digest)) {
+                continue;
+            }
+            let content = self.verified_document(&digest)?;
             let manifest::Document::Manifest(found) = manifest::parse(&content)? else {
                 return Err(Error::DamagedArchive { reason: "an index refers to an index" });
             };
-            let blob = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
-            let layers = found.layers().iter().map(|layer| Ok(blob(&manifest::digest_of(layer)?)));
-            images.push(Wanted {
-                config: blob(&manifest::digest_of(found.config())?),
-                layers: layers.collect::<Result<_>>()?,
-                references,
-                manifest: Some(content),
-            });
+            let part = part(&found, content)?;
+            let is_whole = part.layers.iter().all(|layer| self.files.contains_key(layer));
+            if is_whole || platform.is_some() || chosen.len() == 1 {
+                parts.push(part);
+            }
         }
-        Ok(images)
+        match parts.is_empty() {
+            true => Err(Error::DamagedArchive { reason: "it has an index, and of none of its platforms all layers" }),
+            false => Ok(parts),
+        }
     }
 
     fn verified_document(&self, digest: &Digest) -> Result<Vec<u8>> {
-        let content = self.document(&format!("blobs/sha256/{}", digest.hex()))?;
+        let content = self.document(&blob_name(digest))?;
         let actual = Digest::of(&content);
         if actual == *digest {
             Ok(content)
@@ -336,6 +392,20 @@ impl Files {
             Err(crate::store::Error::DigestMismatch { expected: digest.clone(), actual }.into())
         }
     }
+}
+
+/// Where an image layout has a blob.
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+fn part(found: &ImageManifest, content: Vec<u8>) -> Result<Part> {
+    let layers = found.layers().iter().map(|layer| Ok(blob_name(&manifest::digest_of(layer)?)));
+    Ok(Part {
+        config: blob_name(&manifest::digest_of(found.config())?),
+        layers: layers.collect::<Result<_>>()?,
+        manifest: Some(content),
+    })
 }
 
 /// A name without `./` and doubled slashes; `None` for what is no plain name.

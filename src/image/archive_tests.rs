@@ -75,11 +75,11 @@ fn an_archive_of_docker_save_is_loaded() {
     archive = archive.entry(tar::EntryType::Symlink, "b/layer.tar", "../a/layer.tar", b"");
     archive = file(archive, "c.json", &config);
     let archive = gzip(&file(archive, "manifest.json", manifest.as_bytes()).bytes());
-    let loaded = load(&store, &mut &archive[..], &Silent).unwrap();
+    let loaded = load(&store, &mut &archive[..], None, &Silent).unwrap();
     assert_eq!(loaded.len(), 1);
-    assert_eq!(loaded[0].image.id, Digest::of(&config));
+    assert_eq!(loaded[0].images[0].id, Digest::of(&config));
     assert_eq!(loaded[0].references.iter().map(ToString::to_string).collect::<Vec<_>>(), ["shop/web:2", "web:latest"]);
-    assert_eq!(store.images().find("web").unwrap(), loaded[0].image);
+    assert_eq!(store.images().find("web").unwrap(), loaded[0].images[0]);
     // The config, and the layer as it came.
     assert_eq!((entries(&store, "blobs/sha256"), entries(&store, "tmp")), (2, 0));
 }
@@ -115,9 +115,9 @@ fn an_image_layout_is_loaded_for_this_platform() {
         archive = file(archive, "blobs/x", content);
         archive = file(archive, &name(content), content);
     }
-    let loaded = load(&store, &mut &archive.bytes()[..], &Silent).unwrap();
+    let loaded = load(&store, &mut &archive.bytes()[..], None, &Silent).unwrap();
     assert_eq!(loaded[0].references[0].to_string(), "web:3");
-    let blob = loaded[0].image.layers[0].blob.as_ref().unwrap();
+    let blob = loaded[0].images[0].layers[0].blob.as_ref().unwrap();
     assert_eq!(
         (&blob.digest, blob.media_type.as_str()),
         (&Digest::of(&compressed), "application/vnd.oci.image.layer.v1.tar+gzip")
@@ -142,7 +142,7 @@ fn wrong_archives_are_refused_with_a_reason_and_leave_nothing() {
         (b"hello".to_vec(), "damaged"),
         (b"BZh91AY&SY".to_vec(), "cannot read"),
     ] {
-        let error = load(&store, &mut &archive[..], &Silent).unwrap_err();
+        let error = load(&store, &mut &archive[..], None, &Silent).unwrap_err();
         assert!(error.to_string().contains(reason), "{error}");
     }
     for name in ["tmp", "trash", "layers", "images", "refs"] {
@@ -157,13 +157,13 @@ fn an_image_goes_with_its_last_name() {
     let options = ImportOptions { reference: Some("web:1".parse().unwrap()), ..ImportOptions::default() };
     let image = import(&store, &mut &layer()[..], &options).unwrap();
     store.images().tag(&"web:2".parse().unwrap(), &image.id).unwrap();
-    assert!(matches!(remove(&store, image.id.short(), false), Err(Error::SeveralNames { .. })));
-    assert_eq!(remove(&store, "web:2", false).unwrap(), [Removed::Untagged("web:2".parse().unwrap())]);
+    assert!(matches!(remove(&store, image.id.short(), None, false), Err(Error::SeveralNames { .. })));
+    assert_eq!(remove(&store, "web:2", None, false).unwrap(), [Removed::Untagged("web:2".parse().unwrap())]);
     drop(store);
     // Another process: the lease of the one that made it is gone.
     let store = folder.store();
-    let removed = remove(&store, "web:1", false).unwrap();
+    let removed = remove(&store, "web:1", None, false).unwrap();
     assert_eq!(removed, [Removed::Untagged("web:1".parse().unwrap()), Removed::Deleted(image.id)]);
     assert_eq!((entries(&store, "layers"), entries(&store, "blobs/sha256"), entries(&store, "refs")), (0, 0, 0));
-    assert!(remove(&store, "web:1", false).is_err());
+    assert!(remove(&store, "web:1", None, false).is_err());
 }

@@ -14,7 +14,7 @@ use std::io::{Read, Write};
 use sha2::Digest as _;
 
 use super::layer::unpack_layer;
-use super::pull::{PullOptions, PullPolicy, pull};
+use super::pull::{Platforms, PullOptions, PullPolicy, pull};
 use super::same::difference;
 use super::{Error, Limits, Platform, Result};
 use crate::base::fs::Context;
@@ -392,9 +392,9 @@ fn complete(store: &Store, image: &Image, progress: &dyn Progress) -> Result<()>
     let mut names: Vec<Reference> = store.images().references(&image.id)?;
     // What a tag meant when it was pulled, rather than what it means today.
     names.sort_by_key(|name| name.digest.is_none());
-    let config = &image.config;
-    let platform = Platform::normal(&config.os, &config.architecture, config.variant.as_deref());
-    let options = PullOptions { platform: Some(platform.to_string()), policy: PullPolicy::Always, blobs: true };
+    let platform = Platform::of(&image.config);
+    let platforms = Platforms::Of(vec![platform.to_string()]);
+    let options = PullOptions { platforms, policy: PullPolicy::Always, blobs: true };
     let mut last = Error::NotHere { reference: image.id.short().to_owned() };
     for name in names.iter().filter(|name| name.digest.is_some()) {
         match pull(store, name, &options, progress) {

@@ -14,6 +14,11 @@ use crate::model::reference::Reference;
 /// Most layers that overlayfs stacks (OVL_MAX_STACK, fs/overlayfs/params.h).
 pub(super) const LAYERS_MAX: usize = 500;
 
+/// Largest manifest or index.
+pub(super) const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
+/// Most images that are taken of one index; there are not as many architectures.
+const PLATFORMS_MAX: usize = 64;
+
 /// What a registry answers to a request for a manifest.
 #[derive(Debug)]
 pub(super) enum Document {
@@ -84,6 +89,25 @@ fn document(what: &'static str) -> impl Fn(serde_json::Error) -> Error {
 pub(super) fn is_attestation(descriptor: &Descriptor) -> bool {
     let annotated = descriptor.annotations().as_ref().is_some_and(|map| map.contains_key("vnd.docker.reference.type"));
     annotated || platform_of(descriptor).is_some_and(|platform| platform.os == "unknown")
+}
+
+/// The images of an index that can be kept here: for Linux, each digest once.
+///
+/// Errors: `NoPlatform` when there is none.
+pub(super) fn all(index: &ImageIndex) -> Result<Vec<&Descriptor>> {
+    let mut seen = std::collections::BTreeSet::new();
+    let images = index.manifests().iter().filter(|descriptor| !is_attestation(descriptor));
+    let (ours, others): (Vec<_>, Vec<_>) =
+        images.partition(|descriptor| platform_of(descriptor).is_none_or(|platform| platform.os == "linux"));
+    let ours: Vec<&Descriptor> = ours.into_iter().filter(|found| seen.insert(found.digest().to_string())).collect();
+    if ours.is_empty() {
+        let offered = others.into_iter().filter_map(platform_of).map(|platform| platform.to_string()).collect();
+        return Err(Error::NoPlatform { wanted: "linux".into(), offered });
+    }
+    if ours.len() > PLATFORMS_MAX {
+        return Err(Error::Unsupported { what: format!("the index has images of {} platforms", ours.len()) });
+    }
+    Ok(ours)
 }
 
 fn platform_of(descriptor: &Descriptor) -> Option<Platform> {

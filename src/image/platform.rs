@@ -32,6 +32,12 @@ impl Platform {
         Self { os: "linux".into(), architecture: architecture.into(), variant: variant.map(str::to_owned) }
     }
 
+    /// The platform that an image's config names.
+    pub fn of(config: &crate::model::image::ImageConfig) -> Self {
+        let os = if config.os.is_empty() { "linux" } else { &config.os };
+        Self::normal(os, &config.architecture, config.variant.as_deref())
+    }
+
     /// Reads `os/architecture[/variant]`, or an architecture alone; usual other spellings are understood.
     pub fn parse(text: &str) -> Result<Self> {
         let invalid = || Error::InvalidPlatform { text: text.to_owned() };

@@ -6,11 +6,12 @@
 use std::collections::HashSet;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 
 use super::download::{self, Arrived, Wanted};
 use super::platform::Platform;
 use super::registry::{Client, Config, Timing};
-use super::{Error, Result, manifest};
+use super::{Error, Result, index, manifest};
 use crate::base::id::Digest;
 use crate::model::event::Progress;
 use crate::model::image::{BlobRecord, Image, ImageConfig};
@@ -32,11 +33,30 @@ pub enum PullPolicy {
     Never,
 }
 
+/// Which images of an index are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Platforms {
+    /// The one that suits this host best.
+    #[default]
+    Host,
+    /// One for each of these, such as `linux/amd64`, `linux/arm64/v8`.
+    Of(Vec<String>),
+    /// All for Linux.
+    All,
+}
+
+impl Platforms {
+    /// One platform, or this host's.
+    pub fn one(platform: Option<&str>) -> Self {
+        platform.map_or(Self::Host, |platform| Self::Of(vec![platform.to_owned()]))
+    }
+}
+
 /// How to pull.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PullOptions {
-    /// `linux/amd64`, `linux/arm64/v8`; the host's when `None`.
-    pub platform: Option<String>,
+    /// For which platforms.
+    pub platforms: Platforms,
     /// When to ask the registry.
     pub policy: PullPolicy,
     /// Fetch compressed layers, too, that are missing although their unpacked layer is here. Nothing but the exact
@@ -60,12 +80,9 @@ pub(super) fn pull_patiently(
     timing: Timing,
     config: Option<Config>,
 ) -> Result<Image> {
-    let platform = options.platform.as_deref().map(Platform::parse).transpose()?;
+    let wish = Wish::new(options)?;
     if options.policy != PullPolicy::Always {
-        let here = store.images().resolve(reference)?;
-        match here.filter(|image| {
-            is_whole(store, image) && platform.as_ref().is_none_or(|platform| suits(platform, &image.config))
-        }) {
+        match here(store, reference, &wish)? {
             Some(image) => return Ok(image),
             None if options.policy == PullPolicy::Never => {
                 return Err(Error::NotHere { reference: reference.to_string() });
@@ -75,8 +92,6 @@ pub(super) fn pull_patiently(
     }
     store.sweep_leftovers()?;
     let config = config.map_or_else(Config::read, Ok)?;
-    let wish =
-        Wish { must_suit: platform.is_some(), platform: platform.unwrap_or_else(Platform::host), blobs: options.blobs };
     let resource = format!("Image {reference}");
     progress.working(&resource, "Pulling");
     let clients = Client::for_reference(reference, &config, timing)?;
@@ -97,13 +112,62 @@ pub(super) fn pull_patiently(
     })
 }
 
-/// The platform to look for.
+/// What to look for.
 struct Wish {
-    platform: Platform,
-    /// Whether the user named it.
+    /// One image for each; all that there are when empty.
+    platforms: Vec<Platform>,
+    /// Whether the user named them.
     must_suit: bool,
     /// Whether compressed layers are wanted, too.
     blobs: bool,
+}
+
+impl Wish {
+    fn new(options: &PullOptions) -> Result<Self> {
+        let (platforms, must_suit) = match &options.platforms {
+            Platforms::Host => (vec![Platform::host()], false),
+            Platforms::Of(names) => (names.iter().map(|name| Platform::parse(name)).collect::<Result<Vec<_>>>()?, true),
+            Platforms::All => (Vec::new(), false),
+        };
+        Ok(Self { platforms, must_suit, blobs: options.blobs })
+    }
+
+    /// The manifests of an index that are wanted, each once.
+    fn choose<'i>(&self, index: &'i ImageIndex) -> Result<Vec<&'i Descriptor>> {
+        if self.platforms.is_empty() {
+            return manifest::all(index);
+        }
+        let mut chosen: Vec<&Descriptor> = Vec::new();
+        for platform in &self.platforms {
+            let found = manifest::choose(index, platform)?;
+            if chosen.iter().all(|known| known.digest() != found.digest()) {
+                chosen.push(found);
+            }
+        }
+        Ok(chosen)
+    }
+}
+
+/// The image of that name that is here, when nothing of what is wanted is missing.
+fn here(store: &Store, reference: &Reference, wish: &Wish) -> Result<Option<Image>> {
+    let Some(meant) = store.images().resolve(reference)?.filter(|image| is_whole(store, image)) else {
+        return Ok(None);
+    };
+    if !wish.must_suit {
+        // What one has of all is only known to the registry; so is an image for this host of an index of which only
+        // another one was pulled.
+        let is_foreign = index::is_foreign(store, reference, &meant);
+        return Ok(Some(meant).filter(|_| !wish.platforms.is_empty() && !is_foreign));
+    }
+    let mut first = None;
+    for platform in &wish.platforms {
+        let found = index::resolve(store, reference, Some(&platform.to_string()))?;
+        match found.filter(|image| is_whole(store, image)) {
+            Some(image) => first = first.or(Some(image)),
+            None => return Ok(None),
+        }
+    }
+    Ok(first)
 }
 
 /// Whether all layers are here: somebody may have removed one by hand, or a repair.
@@ -112,8 +176,7 @@ fn is_whole(store: &Store, image: &Image) -> bool {
 }
 
 fn suits(wanted: &Platform, config: &ImageConfig) -> bool {
-    let offered = Platform::normal(&config.os, &config.architecture, config.variant.as_deref());
-    wanted.distance(&offered).is_some()
+    config.architecture.is_empty() || wanted.distance(&Platform::of(config)).is_some()
 }
 
 /// Asks one endpoint after the other until one has the image; the last one's error counts.
@@ -144,17 +207,43 @@ async fn pull_from(
     progress: &dyn Progress,
 ) -> Result<Image> {
     let top = client.manifest(reference, reference.manifest_name()).await?;
-    let (fetched_digest, content) = match manifest::parse(&top.content)? {
-        manifest::Document::Manifest(_) => (top.digest.clone(), top.content.clone()),
+    let mut images = Vec::new();
+    let document = match manifest::parse(&top.content)? {
+        manifest::Document::Manifest(found) => {
+            images.push(pull_image(store, client, &found, &top.content, wish, resource, progress).await?);
+            None
+        }
         manifest::Document::Index(index) => {
-            let digest = manifest::digest_of(manifest::choose(&index, &wish.platform)?)?;
-            let fetched = client.manifest(reference, digest.as_str()).await?;
-            (fetched.digest, fetched.content)
+            for descriptor in wish.choose(&index)? {
+                let fetched = client.manifest(reference, manifest::digest_of(descriptor)?.as_str()).await?;
+                let manifest::Document::Manifest(found) = manifest::parse(&fetched.content)? else {
+                    return Err(Error::DamagedArchive { reason: "an index refers to an index" });
+                };
+                images.push(pull_image(store, client, &found, &fetched.content, wish, resource, progress).await?);
+            }
+            Some(store.blobs().put(&top.content)?)
         }
     };
-    let manifest::Document::Manifest(found) = manifest::parse(&content)? else {
-        return Err(Error::DamagedArchive { reason: "an index refers to an index" });
-    };
+    let meant = index::name(store, reference, document.as_ref(), &images)?;
+    if reference.digest.is_none() {
+        // What the tag meant today.
+        let pinned = Reference { tag: None, digest: Some(top.digest), ..reference.clone() };
+        index::name(store, &pinned, document.as_ref(), &images)?;
+    }
+    // Whoever asked for a platform means that one.
+    Ok(if wish.must_suit { images.swap_remove(0) } else { meant })
+}
+
+/// Fetches one image and records it.
+async fn pull_image(
+    store: &Store,
+    client: &Client,
+    found: &ImageManifest,
+    content: &[u8],
+    wish: &Wish,
+    resource: &str,
+    progress: &dyn Progress,
+) -> Result<Image> {
     let config_digest = manifest::digest_of(found.config())?;
     store.lease()?.protect(&config_digest)?;
     let config_content = match store.blobs().read(&config_digest, found.config().size()) {
@@ -164,43 +253,30 @@ async fn pull_from(
     let config: ImageConfig =
         serde_json::from_slice(&config_content).map_err(|source| Error::Document { what: "config".into(), source })?;
     check_platform(&config, wish, resource, progress)?;
-    let wanted = wanted_layers(&found, &config, wish.blobs)?;
+    let wanted = wanted_layers(found, &config, wish.blobs)?;
     let arrived = fetch_layers(client, store, &wanted, resource, progress).await?;
     let layers = publish(store, &wanted, arrived)?;
-    if top.digest != fetched_digest {
-        store.blobs().put(&top.content)?;
-    }
     let image =
-        Image { id: store.blobs().put(&config_content)?, manifest: Some(store.blobs().put(&content)?), config, layers };
+        Image { id: store.blobs().put(&config_content)?, manifest: Some(store.blobs().put(content)?), config, layers };
     store.images().add(&image)?;
-    store.images().tag(reference, &image.id)?;
-    if reference.digest.is_none() {
-        // What the tag meant today.
-        let pinned = Reference { tag: None, digest: Some(top.digest), ..reference.clone() };
-        store.images().tag(&pinned, &image.id)?;
-    }
     Ok(image)
 }
 
 /// A manifest without an index says nothing of its platform; the config does. Unless the user named a platform
 /// another one is only worth a warning, as in Docker: it may run under an emulator.
 fn check_platform(config: &ImageConfig, wish: &Wish, resource: &str, progress: &dyn Progress) -> Result<()> {
-    if config.architecture.is_empty() || suits(&wish.platform, config) {
+    if wish.platforms.is_empty() || wish.platforms.iter().any(|platform| suits(platform, config)) {
         return Ok(());
     }
-    let offered = Platform::normal(&config.os, &config.architecture, config.variant.as_deref()).to_string();
+    let (wanted, offered) = (wish.platforms[0].to_string(), Platform::of(config).to_string());
     if wish.must_suit {
-        return Err(Error::NoPlatform { wanted: wish.platform.to_string(), offered: vec![offered] });
+        return Err(Error::NoPlatform { wanted, offered: vec![offered] });
     }
-    progress.warning(resource, &format!("the image is for {offered}, this host is {}", wish.platform));
+    progress.warning(resource, &format!("the image is for {offered}, this host is {wanted}"));
     Ok(())
 }
 
-fn wanted_layers(
-    found: &oci_spec::image::ImageManifest,
-    config: &ImageConfig,
-    needs_blob: bool,
-) -> Result<Vec<Wanted>> {
+fn wanted_layers(found: &ImageManifest, config: &ImageConfig, needs_blob: bool) -> Result<Vec<Wanted>> {
     let diff_ids = &config.rootfs.diff_ids;
     if diff_ids.len() != found.layers().len() {
         return Err(Error::DamagedArchive { reason: "its config and its manifest disagree on the number of layers" });

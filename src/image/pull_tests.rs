@@ -105,7 +105,7 @@ fn an_index_gives_the_image_of_the_platform() {
     let store = folder.store();
     let reference = registry.reference("app");
     let pulled = |platform: &str| {
-        let options = PullOptions { platform: Some(platform.into()), ..always() };
+        let options = PullOptions { platforms: Platforms::one(Some(platform)), ..always() };
         pull_patiently(&store, &reference, &options, &Silent, impatient(), Some(Config::default()))
     };
     assert_eq!(pulled("linux/s390x").unwrap().diff_ids(), [Digest::of(&layer(0, 10))]);
@@ -165,7 +165,7 @@ fn an_image_of_another_platform_is_pulled_with_a_warning_unless_one_was_named() 
     let store = folder.store();
     let events = Recorder::default();
     let reference = server.reference("app");
-    let named = PullOptions { platform: Some("linux/amd64".into()), ..always() };
+    let named = PullOptions { platforms: Platforms::one(Some("linux/amd64")), ..always() };
     let error = pull_patiently(&store, &reference, &named, &events, impatient(), Some(Config::default())).unwrap_err();
     assert!(matches!(error, Error::NoPlatform { .. }), "{error}");
     pull_patiently(&store, &reference, &always(), &events, impatient(), Some(Config::default())).unwrap();
@@ -533,7 +533,7 @@ fn an_image_whose_layers_came_in_another_compression_can_be_pushed() {
     let second = pull_here(&store, &registry.reference("second:1")).unwrap();
     let third = registry.reference("third:1");
     store.images().tag(&third, &second.id).unwrap();
-    super::push::push_with(&store, &third, &Silent, impatient(), &Config::default()).unwrap();
+    super::push::push_with(&store, &third, None, &Silent, impatient(), &Config::default()).unwrap();
     let other = Folder::new();
     assert_eq!(pull_here(&other.store(), &third).unwrap().id, second.id);
     assert_eq!(check(&store).unwrap().damages, []);

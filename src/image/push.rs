@@ -8,6 +8,7 @@ use std::io::Write;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::json;
 
+use super::index::{self, platforms_of};
 use super::layer::kept_blob;
 use super::registry::{Client, Config, Timing, Upload};
 use super::{Error, Result};
@@ -37,25 +38,31 @@ pub struct Pushed {
     pub size_bytes: u64,
 }
 
-/// Pushes the image that `reference` names here to the registry that it names.
+/// Pushes the image that `reference` names here to the registry that it names: all platforms of it as one index, or
+/// only the image for `platform`.
 ///
 /// Reports one resource a layer: its diff id's first 12 digits.
-pub fn push(store: &Store, reference: &Reference, progress: &dyn Progress) -> Result<Pushed> {
-    push_with(store, reference, progress, Timing::default(), &Config::read()?)
+pub fn push(store: &Store, reference: &Reference, platform: Option<&str>, progress: &dyn Progress) -> Result<Pushed> {
+    push_with(store, reference, platform, progress, Timing::default(), &Config::read()?)
 }
 
 /// [`push`] with another patience and other settings of registries.
 pub(super) fn push_with(
     store: &Store,
     reference: &Reference,
+    platform: Option<&str>,
     progress: &dyn Progress,
     timing: Timing,
     config: &Config,
 ) -> Result<Pushed> {
-    let not_here = || Error::NotHere { reference: reference.to_string() };
-    let image = compressed(store, store.images().resolve(reference)?.ok_or_else(not_here)?, progress)?;
-    let others = other_repositories(store, reference, &image)?;
+    let images = match platform {
+        None => platforms_of(store, reference)?,
+        Some(platform) => vec![index::find(store, &reference.familiar(), Some(platform))?],
+    };
+    let images = images.into_iter().map(|image| compressed(store, image, progress)).collect::<Result<Vec<_>>>()?;
+    let others = other_repositories(store, reference, &images)?;
     // Mirrors are for reading.
+    let not_here = || Error::NotHere { reference: reference.to_string() };
     let client = Client::for_reference(reference, config, timing)?.pop().ok_or_else(not_here)?;
     std::thread::scope(|scope| {
         let work = || {
@@ -63,7 +70,7 @@ pub(super) fn push_with(
                 .enable_all()
                 .build()
                 .map_err(|source| Error::Thread { source })?;
-            runtime.block_on(push_to(store, &client, reference, &image, &others, progress))
+            runtime.block_on(push_to(store, &client, reference, &images, &others, progress))
         };
         let thread = std::thread::Builder::new().name("registry".into());
         let handle = thread.spawn_scoped(scope, work).map_err(|source| Error::Thread { source })?;
@@ -75,27 +82,42 @@ async fn push_to(
     store: &Store,
     client: &Client,
     reference: &Reference,
-    image: &Image,
+    images: &[Image],
     others: &[String],
     progress: &dyn Progress,
 ) -> Result<Pushed> {
     let mut seen = std::collections::BTreeSet::new();
-    let different: Vec<&LayerRecord> = image.layers.iter().filter(|layer| seen.insert(&layer.diff_id)).collect();
+    let layers = images.iter().flat_map(|image| &image.layers);
+    let different: Vec<&LayerRecord> = layers.filter(|layer| seen.insert(&layer.diff_id)).collect();
     stream::iter(different)
         .map(|layer| push_layer(store, client, layer, others, progress))
         .buffer_unordered(LAYERS_AT_ONCE)
         .try_collect::<Vec<()>>()
         .await?;
-    let config = store.blobs().read(&image.id, DOCUMENT_BYTES_MAX)?;
-    let file = store.blobs().open(&image.id)?;
-    client.upload(&image.id, &file, config.len() as u64, others, &|_| {}).await?;
-    let (media_type, manifest) = manifest_of(store, image, config.len() as u64)?;
     let name = reference
         .digest
         .as_ref()
         .map_or_else(|| reference.tag.clone().unwrap_or_else(|| "latest".into()), |digest| digest.as_str().to_owned());
-    let digest = client.put_manifest(&name, &media_type, &manifest).await?;
-    Ok(Pushed { digest, size_bytes: manifest.len() as u64 })
+    let mut manifests = Vec::new();
+    for image in images {
+        let config = store.blobs().read(&image.id, DOCUMENT_BYTES_MAX)?;
+        let file = store.blobs().open(&image.id)?;
+        client.upload(&image.id, &file, config.len() as u64, others, &|_| {}).await?;
+        let (media_type, manifest) = manifest_of(store, image, config.len() as u64)?;
+        let digest = Digest::of(&manifest);
+        // Of several the tag means the index.
+        let name = if images.len() == 1 { &name } else { digest.as_str() };
+        client.put_manifest(name, &media_type, &manifest).await?;
+        let size_bytes = manifest.len() as u64;
+        if images.len() == 1 {
+            return Ok(Pushed { digest, size_bytes });
+        }
+        manifests.push(index::descriptor(image, &media_type, &digest, size_bytes));
+    }
+    let known = store.images().index(reference)?.and_then(|index| index.document);
+    let (media_type, content) = index::document(store, known.as_ref(), &manifests)?;
+    let digest = client.put_manifest(&name, &media_type, &content).await?;
+    Ok(Pushed { digest, size_bytes: content.len() as u64 })
 }
 
 async fn push_layer(
@@ -124,18 +146,12 @@ async fn push_layer(
 }
 
 /// The manifest with which the image came, where it still fits, else one of our own.
+///
+/// All its layers have a blob, see [`compressed_layer`].
 fn manifest_of(store: &Store, image: &Image, config_bytes: u64) -> Result<(String, Vec<u8>)> {
-    if let Some(digest) = image.manifest.as_ref().filter(|digest| store.blobs().exists(digest)) {
-        let content = store.blobs().read(digest, DOCUMENT_BYTES_MAX)?;
-        let document: serde_json::Value = serde_json::from_slice(&content).unwrap_or_default();
-        // A layer that was here already may have come in another compression than the manifest says.
-        let listed = document["layers"].as_array().map_or(&[][..], Vec::as_slice);
-        let own = image.layers.iter().map(|layer| layer.blob.as_ref().map(|blob| blob.digest.as_str()));
-        let has_same_layers = listed.iter().map(|layer| layer["digest"].as_str()).eq(own);
-        let fits = has_same_layers && document["config"]["digest"] == *image.id.as_str();
-        if let Some(media_type) = document["mediaType"].as_str().filter(|_| fits) {
-            return Ok((media_type.to_owned(), content));
-        }
+    let blobs: Vec<Option<&Digest>> = image.layers.iter().map(|layer| Some(&layer.blob.as_ref()?.digest)).collect();
+    if let Some(kept) = kept_manifest(store, image, &blobs)? {
+        return Ok(kept);
     }
     let layers: Vec<_> = image
         .layers
@@ -163,6 +179,24 @@ fn manifest_of(store: &Store, image: &Image, config_bytes: u64) -> Result<(Strin
         "layers": layers,
     });
     Ok((manifest.to_owned(), document.to_string().into_bytes()))
+}
+
+/// Media type and content of the manifest with which an image came, when it lists these blobs of its layers.
+pub(super) fn kept_manifest(
+    store: &Store,
+    image: &Image,
+    blobs: &[Option<&Digest>],
+) -> Result<Option<(String, Vec<u8>)>> {
+    let Some(digest) = image.manifest.as_ref().filter(|digest| store.blobs().exists(digest)) else { return Ok(None) };
+    let content = store.blobs().read(digest, DOCUMENT_BYTES_MAX)?;
+    let document: serde_json::Value = serde_json::from_slice(&content).unwrap_or_default();
+    // A layer that was here already may have come in another compression than the manifest says.
+    let listed = document["layers"].as_array().map_or(&[][..], Vec::as_slice);
+    let own = blobs.iter().map(|digest| digest.map(Digest::as_str));
+    let has_same_layers = listed.iter().map(|layer| layer["digest"].as_str()).eq(own);
+    let fits = has_same_layers && document["config"]["digest"] == *image.id.as_str();
+    let media_type = document["mediaType"].as_str().filter(|_| fits).map(str::to_owned);
+    Ok(media_type.map(|media_type| (media_type, content)))
 }
 
 /// Gzip layers are called the same in Docker's manifests everywhere; others only OCI's have a name for.
@@ -243,8 +277,9 @@ impl<W: Write> Write for Hashing<W> {
 }
 
 /// Repositories of the same registry under which images with some of these layers are known here.
-fn other_repositories(store: &Store, reference: &Reference, image: &Image) -> Result<Vec<String>> {
-    let own: std::collections::BTreeSet<&Digest> = image.layers.iter().map(|layer| &layer.diff_id).collect();
+fn other_repositories(store: &Store, reference: &Reference, images: &[Image]) -> Result<Vec<String>> {
+    let layers = images.iter().flat_map(|image| &image.layers);
+    let own: std::collections::BTreeSet<&Digest> = layers.map(|layer| &layer.diff_id).collect();
     let mut found = std::collections::BTreeSet::new();
     for (other, references) in store.images().list()? {
         if other.layers.iter().any(|layer| own.contains(&layer.diff_id)) {

@@ -14,7 +14,9 @@ use std::io::{Read, Write};
 
 use serde_json::{Value, json};
 
+use super::index::{self, OCI_INDEX};
 use super::layer::kept_blob;
+use super::push::kept_manifest;
 use super::{Error, Result};
 use crate::base::id::Digest;
 use crate::model::image::{Image, LayerRecord};
@@ -25,48 +27,44 @@ use crate::store::Store;
 const PLAIN_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// An image to save.
+/// What is saved under one name.
 #[derive(Debug, Clone)]
 pub struct Saved<'a> {
-    /// The image.
-    pub image: &'a Image,
+    /// The image; several are one image for several platforms. Readers that know no platforms get the first.
+    pub images: &'a [Image],
     /// Names it gets where it is loaded.
     pub references: &'a [Reference],
-    /// Annotations of its manifest.
+    /// Annotations of its manifests.
     pub annotations: &'a BTreeMap<String, String>,
 }
 
-/// Writes images to `output`; several of them are one image for several platforms when `is_index`.
+/// Writes images to `output`.
 ///
-/// Returns the digest of what the index names first: the manifest, or the index of platforms.
-pub fn save(store: &Store, images: &[Saved<'_>], is_index: bool, output: &mut dyn Write) -> Result<Digest> {
+/// Returns the digest of what the archive names first: a manifest, or an index of platforms.
+pub fn save(store: &Store, saved: &[Saved<'_>], output: &mut dyn Write) -> Result<Digest> {
     let mut archive = Archive {
         store,
         tar: tar::Builder::new(std::io::BufWriter::with_capacity(1 << 18, output)),
         done: BTreeSet::new(),
     };
-    let mut manifests = Vec::new();
-    let mut docker = Vec::new();
-    for saved in images {
-        let (descriptor, entry) = archive.image(saved)?;
-        manifests.push((descriptor, saved.references));
-        docker.push(entry);
-    }
-    let mut top = Vec::new();
-    if is_index && manifests.len() > 1 {
-        let listed: Vec<&Value> = manifests.iter().map(|(descriptor, _)| descriptor).collect();
-        let index = archive.document(&json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": listed }))?;
-        let descriptor = json!({ "mediaType": INDEX, "digest": index.0, "size": index.1 });
-        top.extend(named(&descriptor, manifests[0].1));
-        // Docker's own manifest knows nothing of platforms: the first one is what old readers get.
-        docker.truncate(1);
-    } else {
-        manifests.iter().for_each(|(descriptor, references)| top.extend(named(descriptor, references)));
+    let (mut top, mut docker) = (Vec::new(), Vec::new());
+    for saved in saved {
+        let mut manifests = Vec::new();
+        for (number, image) in saved.images.iter().enumerate() {
+            let (descriptor, entry) = archive.image(image, saved)?;
+            manifests.push(descriptor);
+            // Docker's own manifest knows nothing of platforms.
+            docker.extend(Some(entry).filter(|_| number == 0));
+        }
+        let descriptor = match manifests.as_slice() {
+            [only] => only.clone(),
+            several => archive.index(saved, several)?,
+        };
+        top.extend(named(&descriptor, saved.references));
     }
     let digest = top.first().and_then(|descriptor| descriptor["digest"].as_str()?.parse().ok());
-    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": top });
+    let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": top });
     archive.json("index.json", &index)?;
     archive.json("manifest.json", &Value::Array(docker))?;
     archive.json("oci-layout", &json!({ "imageLayoutVersion": "1.0.0" }))?;
@@ -98,9 +96,20 @@ struct Archive<'a, W: Write> {
 }
 
 impl<W: Write> Archive<'_, W> {
+    /// Writes the index of several platforms; returns its descriptor.
+    fn index(&mut self, saved: &Saved<'_>, manifests: &[Value]) -> Result<Value> {
+        let mut known = None;
+        for reference in saved.references {
+            known = known.or(self.store.images().index(reference)?.and_then(|index| index.document));
+        }
+        let (media_type, content) = index::document(self.store, known.as_ref(), manifests)?;
+        let digest = Digest::of(&content);
+        self.blob(&digest, content.len() as u64, &mut content.as_slice())?;
+        Ok(json!({ "mediaType": media_type, "digest": digest, "size": content.len() }))
+    }
+
     /// Writes an image's blobs; returns its descriptor and its entry in Docker's manifest.
-    fn image(&mut self, saved: &Saved<'_>) -> Result<(Value, Value)> {
-        let image = saved.image;
+    fn image(&mut self, image: &Image, saved: &Saved<'_>) -> Result<(Value, Value)> {
         let mut layers = Vec::new();
         for layer in &image.layers {
             layers.push(self.layer(layer)?);
@@ -114,21 +123,28 @@ impl<W: Write> Archive<'_, W> {
         };
         let size = content.len();
         self.blob(&image.id, size as u64, &mut content.as_slice())?;
-        let mut manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": { "mediaType": CONFIG, "digest": image.id, "size": size },
-            "layers": layers,
-        });
-        if !saved.annotations.is_empty() {
-            manifest["annotations"] = json!(saved.annotations);
-        }
-        let (digest, size) = self.document(&manifest)?;
-        let mut platform = json!({ "architecture": image.config.architecture, "os": image.config.os });
-        if let Some(variant) = &image.config.variant {
-            platform["variant"] = json!(variant);
-        }
-        let descriptor = json!({ "mediaType": MANIFEST, "digest": digest, "size": size, "platform": platform });
+        let digests: Vec<Option<Digest>> =
+            layers.iter().map(|layer| layer["digest"].as_str().and_then(|digest| digest.parse().ok())).collect();
+        let digests: Vec<Option<&Digest>> = digests.iter().map(Option::as_ref).collect();
+        let kept = if saved.annotations.is_empty() { kept_manifest(self.store, image, &digests)? } else { None };
+        let (media_type, manifest) = match kept {
+            Some(kept) => kept,
+            None => {
+                let mut manifest = json!({
+                    "schemaVersion": 2,
+                    "mediaType": MANIFEST,
+                    "config": { "mediaType": CONFIG, "digest": image.id, "size": size },
+                    "layers": layers,
+                });
+                if !saved.annotations.is_empty() {
+                    manifest["annotations"] = json!(saved.annotations);
+                }
+                (MANIFEST.to_owned(), manifest.to_string().into_bytes())
+            }
+        };
+        let digest = Digest::of(&manifest);
+        self.blob(&digest, manifest.len() as u64, &mut manifest.as_slice())?;
+        let descriptor = index::descriptor(image, &media_type, &digest, manifest.len() as u64);
         let path = |digest: &str| format!("blobs/sha256/{}", digest.trim_start_matches("sha256:"));
         let names: Vec<String> = saved.references.iter().map(Reference::familiar).collect();
         let entry = json!({
@@ -154,13 +170,6 @@ impl<W: Write> Archive<'_, W> {
         }
         self.blob(&layer.diff_id, spool.size_bytes(), &mut spool.reader()?)?;
         Ok(json!({ "mediaType": PLAIN_LAYER, "digest": layer.diff_id, "size": spool.size_bytes() }))
-    }
-
-    fn document(&mut self, document: &Value) -> Result<(Digest, u64)> {
-        let content = document.to_string().into_bytes();
-        let digest = Digest::of(&content);
-        self.blob(&digest, content.len() as u64, &mut content.as_slice())?;
-        Ok((digest, content.len() as u64))
     }
 
     fn json(&mut self, name: &str, document: &Value) -> Result<()> {

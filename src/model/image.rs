@@ -31,6 +31,15 @@ impl Image {
     }
 }
 
+/// Images of one name for several platforms: those of an index that are here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Index {
+    /// Digest of the index as it came, which may list more; `None` for one made here and never pushed.
+    pub document: Option<Digest>,
+    /// The images' ids.
+    pub images: Vec<Digest>,
+}
+
 /// A layer as an image refers to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerRecord {

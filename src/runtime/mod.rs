@@ -21,6 +21,7 @@
 //! It knows no images, stores, networks or supervisors: it is given host paths. It does not write logs, wait for
 //! health or restart anything.
 
+pub mod binfmt;
 pub mod capability;
 pub mod cgroup;
 mod child;

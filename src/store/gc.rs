@@ -220,6 +220,7 @@ impl Store {
     /// The digests of everything that is referred to.
     fn mark(&self, leased: HashSet<Digest>) -> Result<HashSet<Digest>> {
         let mut marked = leased;
+        marked.extend(self.images().documents()?);
         for (image, _) in self.images().list()? {
             marked.insert(image.id);
             marked.extend(image.manifest);

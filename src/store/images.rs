@@ -2,6 +2,7 @@
 //!
 //! An image is one record named by its id (the digest of its config blob). A name is one small record more, so a
 //! tag moves by replacing one file. Several names may mean one image; an image may have none ("dangling").
+//! A name may stand for images of several platforms: it means one of them, and keeps the others.
 
 use std::path::PathBuf;
 
@@ -11,7 +12,7 @@ use super::lock::Lock;
 use super::{Error, Kind, Result, Store, names};
 use crate::base::fs::{self, Durability};
 use crate::base::id::Digest;
-use crate::model::image::Image;
+use crate::model::image::{Image, Index};
 use crate::model::journal::{self, Entry};
 use crate::model::reference::Reference;
 
@@ -25,6 +26,15 @@ pub struct Images<'a> {
 struct Name {
     reference: String,
     image: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    index: Option<Index>,
+}
+
+impl Name {
+    fn images(&self) -> impl Iterator<Item = &Digest> {
+        let others = self.index.iter().flat_map(|index| &index.images).filter(|id| **id != self.image);
+        std::iter::once(&self.image).chain(others)
+    }
 }
 
 impl<'a> Images<'a> {
@@ -53,15 +63,15 @@ impl<'a> Images<'a> {
         super::read_record(&self.path(id))?.ok_or_else(|| Error::not_found(Kind::Image, id.as_str()))
     }
 
-    /// All images with the names that each has, newest first.
+    /// All images with the names that each has, also among several platforms; newest first.
     pub fn list(&self) -> Result<Vec<(Image, Vec<Reference>)>> {
         let names = self.names()?;
         let mut images = Vec::new();
         for id in self.ids()? {
             match self.get(&id) {
                 Ok(image) => {
-                    let references = names.iter().filter(|(_, image)| *image == id).map(|(name, _)| name.clone());
-                    images.push((image, references.collect()));
+                    let references = names.iter().filter(|(_, name)| name.images().any(|image| *image == id));
+                    images.push((image, references.map(|(reference, _)| reference.clone()).collect()));
                 }
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error),
@@ -116,9 +126,16 @@ impl<'a> Images<'a> {
 
     /// Lets `reference` mean the image `id` from now on, whatever it meant before.
     pub fn tag(&self, reference: &Reference, id: &Digest) -> Result<()> {
+        self.tag_index(reference, id, None)
+    }
+
+    /// [`Images::tag`] of an image that is one of several platforms; the name keeps all of `index`.
+    pub fn tag_index(&self, reference: &Reference, id: &Digest, index: Option<Index>) -> Result<()> {
         let _collector_waits = self.store.lock_publish()?;
-        self.get(id)?;
-        let name = Name { reference: reference.familiar(), image: id.clone() };
+        let name = Name { reference: reference.familiar(), image: id.clone(), index };
+        for image in name.images() {
+            self.get(image)?;
+        }
         super::write_record(&self.name_path(reference), &name, Durability::Durable)?;
         self.note("tag", id, &name.reference);
         Ok(())
@@ -151,9 +168,43 @@ impl<'a> Images<'a> {
         self.remove_locked(id)
     }
 
-    /// The names of an image: tags, and `name@digest` as it was pulled.
+    /// The names of an image: tags, and `name@digest` as it was pulled; also those that mean the same image for
+    /// another platform.
     pub fn references(&self, id: &Digest) -> Result<Vec<Reference>> {
-        Ok(self.names()?.into_iter().filter(|(_, image)| image == id).map(|(name, _)| name).collect())
+        let names = self.names()?.into_iter();
+        Ok(names.filter(|(_, name)| name.images().any(|image| image == id)).map(|(reference, _)| reference).collect())
+    }
+
+    /// The image that each name means: of several platforms the one that is taken when none is asked for.
+    pub fn meanings(&self) -> Result<Vec<(Reference, Digest)>> {
+        Ok(self.names()?.into_iter().map(|(reference, name)| (reference, name.image)).collect())
+    }
+
+    /// The images of a name that stands for several platforms; `None` for any other.
+    pub fn index(&self, reference: &Reference) -> Result<Option<Index>> {
+        Ok(super::read_record::<Name>(&self.name_path(reference))?.and_then(|name| name.index))
+    }
+
+    /// Forgets the image `id` among the platforms of a name; `false` when the name has no other.
+    pub fn untag_platform(&self, reference: &Reference, id: &Digest) -> Result<bool> {
+        let _collector_waits = self.store.lock_publish()?;
+        self.untag_platform_locked(reference, id)
+    }
+
+    fn untag_platform_locked(&self, reference: &Reference, id: &Digest) -> Result<bool> {
+        let path = self.name_path(reference);
+        let Some(mut name) = super::read_record::<Name>(&path)? else { return Ok(false) };
+        let others: Vec<Digest> = name.images().filter(|image| *image != id).cloned().collect();
+        let Some(first) = others.first().cloned() else { return Ok(false) };
+        name.image = first;
+        name.index = name.index.map(|index| Index { images: others, ..index });
+        super::write_record(&path, &name, Durability::Durable)?;
+        Ok(true)
+    }
+
+    /// The digests of the indexes that names came as.
+    pub(super) fn documents(&self) -> Result<Vec<Digest>> {
+        Ok(self.names()?.into_iter().filter_map(|(_, name)| name.index?.document).collect())
     }
 
     /// The name of a container made from this image.
@@ -164,7 +215,9 @@ impl<'a> Images<'a> {
 
     pub(super) fn remove_locked(&self, id: &Digest) -> Result<()> {
         for reference in self.references(id)? {
-            fs::remove_file(&self.name_path(&reference))?;
+            if !self.untag_platform_locked(&reference, id)? {
+                fs::remove_file(&self.name_path(&reference))?;
+            }
         }
         fs::remove_file(&self.path(id))?;
         self.note("delete", id, id.as_str());
@@ -186,17 +239,17 @@ impl<'a> Images<'a> {
         Ok(by_name.map(|name| name.image))
     }
 
-    fn names(&self) -> Result<Vec<(Reference, Digest)>> {
+    fn names(&self) -> Result<Vec<(Reference, Name)>> {
         let folder = self.store.root("refs");
         let mut found = Vec::new();
         for file in super::entries(&folder)? {
             if let Some(name) = super::read_record::<Name>(&folder.join(file))?
-                && let Ok(reference) = name.reference.parse()
+                && let Ok(reference) = name.reference.parse::<Reference>()
             {
-                found.push((reference, name.image));
+                found.push((reference, name));
             }
         }
-        found.sort();
+        found.sort_by(|(one, _), (other, _)| one.cmp(other));
         Ok(found)
     }
 

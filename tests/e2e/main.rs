@@ -16,6 +16,7 @@ mod hooks;
 mod limits;
 mod look;
 mod mistakes;
+mod platforms;
 mod probes;
 mod project;
 mod provided;

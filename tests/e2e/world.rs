@@ -141,6 +141,16 @@ impl World {
         fs::remove_dir_all(root).expect("the folder can be removed");
     }
 
+    /// The archive that `busybox` was imported from.
+    pub fn busybox_archive(&self) -> String {
+        self.base.join("busybox.tar").display().to_string()
+    }
+
+    /// The number of files in a folder of this world.
+    pub fn file_count(&self, folder: &str) -> usize {
+        fs::read_dir(self.base.join(folder)).expect("the folder is there").count()
+    }
+
     /// What of this world is still to be found on the machine: mounts, links, control groups, processes, rules.
     pub fn traces(&self) -> Vec<String> {
         let mut traces = Vec::new();

@@ -68,6 +68,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         pull_base: args.pull,
         build_args: flags::environment(&args.build_arg),
         ssh: args.ssh.clone(),
+        all_platforms: true,
         ..ImageWish::default()
     };
     let engine = context.engine()?;

@@ -3,14 +3,15 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::base::fs::{self, Context as _, Durability};
+use super::build_output;
+use crate::base::fs::{self, Durability};
 use crate::build::{self, BuildNetwork, BuildRequest, DockerfileSource, RemoteContext};
 use crate::cli::flags::build::{Destination, Output, absolute, named_context, output, secret, ssh, ulimit};
-use crate::cli::flags::{environment, labels};
+use crate::cli::flags::{default_platform, environment, labels};
 use crate::cli::progress::{BuildProgress, Reporter};
 use crate::cli::{Context, Failure, Mistake, Outcome};
 use crate::engine;
-use crate::image::{self, Saved, save};
+use crate::image;
 use crate::model::image::Image;
 use crate::model::reference::Reference;
 use crate::store::Store;
@@ -188,37 +189,28 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     if is_check {
         return super::build_check::run(context, &request);
     }
-    let platforms: Vec<Option<String>> = match args.platform.as_slice() {
-        [] => std::env::var("DOCKER_DEFAULT_PLATFORM")
-            .ok()
-            .filter(|text| !text.is_empty())
-            .map_or(vec![None], |text| vec![Some(text)]),
-        platforms => platforms.iter().cloned().map(Some).collect(),
+    let platforms = match args.platform.as_slice() {
+        [] => default_platform().into_iter().collect(),
+        platforms => platforms.to_vec(),
     };
     for flag in args.ignored.said() {
         context.warn(&format!("{flag} has no effect here"));
     }
     let reporter = reporter(context, args);
     let outcome = context.perform_transfer(reporter, None, |execution| {
-        let mut images = Vec::new();
-        for platform in &platforms {
-            let mut request = BuildRequest { platform: platform.clone(), ..request.clone() };
-            if platforms.len() > 1 {
-                // One name means one image: that of the first platform.
-                if !images.is_empty() {
-                    request.tags.clear();
-                }
-                request.resource = format!("{} {}", request.resource, platform.as_deref().unwrap_or_default());
+        Ok(match platforms.as_slice() {
+            [] | [_] => {
+                let request = BuildRequest { platform: platforms.first().cloned(), ..request.clone() };
+                vec![build::build(store, &request, execution.progress)?]
             }
-            images.push(build::build(store, &request, execution.progress)?);
-        }
-        Ok(images)
+            several => build::build_for(store, &request, several, execution.progress)?,
+        })
     });
     drop(remote);
     let images = outcome?;
     let mut digest = None;
     for output in &outputs {
-        digest = export(store, output, &images, &request)?.or(digest);
+        digest = build_output::export(store, output, &images, &request)?.or(digest);
         if let Output::Image { push: true, .. } = output {
             digest = Some(push(context, args, store, &request)?);
         }
@@ -255,9 +247,6 @@ fn outputs(args: &Args) -> Result<Vec<Output>, Mistake> {
     let named = outputs.iter().any(|output| matches!(output, Output::Image { names, .. } if !names.is_empty()));
     if pushes && args.tags.is_empty() && !named {
         return Err(Mistake::usage("tag is needed when pushing to registry: give a name (-t)"));
-    }
-    if pushes && args.platform.len() > 1 {
-        return Err(Mistake::usage("images for several platforms cannot be pushed as one: use --output type=oci"));
     }
     Ok(outputs)
 }
@@ -374,113 +363,13 @@ fn push(context: &Context, args: &Args, store: &Store, request: &BuildRequest) -
     for reference in &request.tags {
         let pushed = context.perform_transfer(reporter(context, args), None, |execution| {
             execution.progress.working(&format!("pushing {}", reference.canonical()), "Pushing");
-            let pushed = image::push(store, reference, execution.progress)?;
+            let pushed = image::push(store, reference, None, execution.progress)?;
             execution.progress.done(&format!("pushing {}", reference.canonical()), "Pushed");
             Ok(pushed)
         })?;
         digest = pushed.digest.to_string();
     }
     Ok(digest)
-}
-
-/// Does what an output asks for; returns the digest of the manifest where one was made.
-fn export(store: &Store, output: &Output, images: &[Image], request: &BuildRequest) -> Result<Option<String>, Failure> {
-    match output {
-        // In the store already, and pushed by the caller.
-        Output::Image { .. } => Ok(None),
-        Output::Local(folder) => {
-            for image in images {
-                let folder = match images {
-                    [_] => folder.clone(),
-                    _ => folder.join(platform_folder(image)),
-                };
-                build::write_folder(store, image, &folder)?;
-            }
-            Ok(None)
-        }
-        Output::Tar(destination) => {
-            let [image] = images else {
-                return Err(Mistake::usage("a tar output is for one platform; use type=local for several").into());
-            };
-            write_to(destination, |file| build::write_root(store, image, file).map(drop).map_err(Failure::from))?;
-            Ok(None)
-        }
-        Output::Archive { destination, docker, folder } => {
-            if *docker && images.len() > 1 {
-                return Err(
-                    Mistake::usage("docker exporter does not support exporting manifest lists, use type=oci").into()
-                );
-            }
-            let saved: Vec<Saved<'_>> = images
-                .iter()
-                .map(|image| Saved { image, references: &request.tags, annotations: &request.annotations })
-                .collect();
-            let mut digest = None;
-            let mut write = |file: &mut dyn Write| -> Result<(), Failure> {
-                digest = Some(save(store, &saved, true, file)?.to_string());
-                Ok(())
-            };
-            match (folder, destination) {
-                (true, Destination::File(path)) => unpack_layout(path, &mut write)?,
-                (true, Destination::Stdout) => return Err(Mistake::usage("tar=false needs dest=FOLDER").into()),
-                (false, destination) => write_to(destination, write)?,
-            }
-            Ok(digest)
-        }
-    }
-}
-
-/// `linux_amd64`.
-fn platform_folder(image: &Image) -> String {
-    let variant = image.config.variant.as_ref().map(|variant| format!("_{variant}")).unwrap_or_default();
-    format!("{}_{}{variant}", image.config.os, image.config.architecture)
-}
-
-/// Writes a file whole or not at all, or standard output.
-fn write_to(
-    destination: &Destination,
-    write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    match destination {
-        Destination::Stdout => {
-            let mut out = std::io::stdout().lock();
-            write(&mut out)?;
-            Ok(out.flush()?)
-        }
-        Destination::File(path) => {
-            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                fs::create_dir_all(folder)?;
-            }
-            // A device or a pipe cannot be replaced.
-            if path.exists() && !path.is_file() {
-                return write(&mut std::fs::File::create(path).context("create", path)?);
-            }
-            let mut name = path.as_os_str().to_owned();
-            name.push(".partial");
-            let partial = PathBuf::from(name);
-            let mut file = std::fs::File::create(&partial).context("create", &partial)?;
-            let result = write(&mut file);
-            if result.is_err() {
-                drop(fs::remove_file(&partial));
-                return result;
-            }
-            Ok(std::fs::rename(&partial, path).context("create", path)?)
-        }
-    }
-}
-
-/// Writes an image layout as a folder: what `tar=false` asks for.
-fn unpack_layout(folder: &Path, write: &mut dyn FnMut(&mut dyn Write) -> Result<(), Failure>) -> Result<(), Failure> {
-    fs::create_dir_all(folder)?;
-    let archive = folder.join(".layout.tar");
-    let result = write_to(&Destination::File(archive.clone()), write);
-    let unpacked = result.and_then(|()| {
-        let file = std::fs::File::open(&archive).context("open", &archive)?;
-        // Our own archive: plain files with plain names.
-        Ok(tar::Archive::new(file).unpack(folder).context("write", folder)?)
-    });
-    drop(fs::remove_file(&archive));
-    unpacked
 }
 
 /// Writes ids and metadata where they were asked for.

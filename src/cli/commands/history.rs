@@ -9,6 +9,7 @@ use crate::cli::show::list::{self, Format, JsonList};
 use crate::cli::show::table::Table;
 use crate::cli::show::time;
 use crate::cli::{Context, Outcome};
+use crate::image;
 
 /// Longest command in the table.
 const COMMAND_WIDTH: usize = 45;
@@ -25,6 +26,9 @@ pub struct Args {
     #[arg(short = 'H', long, value_name = "BOOL", default_value_t = true, hide_default_value = true, num_args = 0..=1,
         require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     human: bool,
+    /// The image for this `os/arch`, of one that has several
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
     /// Do not cut long values
     #[arg(long)]
     no_trunc: bool,
@@ -37,7 +41,7 @@ pub struct Args {
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let format = Format::parse(&args.format)?;
     let engine = context.engine()?;
-    let image = engine.store().images().find(&args.image)?;
+    let image = image::find(engine.store(), &args.image, args.platform.as_deref())?;
     let mut sizes = image.layers.iter().map(|layer| layer.size_bytes);
     let now = Timestamp::now();
     let mut rows: Vec<Map<String, Value>> = Vec::new();

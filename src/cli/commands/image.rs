@@ -1,16 +1,20 @@
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{build_image, history, image_prune, import, load, pull, push, rmi, save, tag};
+use crate::base::id::Digest;
 use crate::base::units::format_bytes;
 use crate::cli::show::filter::{Filters, age_limit};
 use crate::cli::show::list::{self, Format, JsonList};
 use crate::cli::show::table::Table;
 use crate::cli::show::time;
 use crate::cli::{Context, Failure, Mistake, Outcome};
-use crate::model::image::Image;
+use crate::image::{self, Platform};
+use crate::model::image::{Image, LayerRecord};
+use crate::store::Store;
 
 /// Images of the store
 #[derive(Debug, clap::Args)]
@@ -71,6 +75,12 @@ struct Inspect {
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
+    /// Output: json or a template such as '{{.Architecture}}'
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// The image for this `os/arch`, of one that has several
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
 }
 
 /// Does what the second word says.
@@ -91,26 +101,13 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     }
 }
 
-/// Prints what was found even when something was not; the error follows.
 fn inspect(context: &Context, args: &Inspect) -> Outcome {
     let engine = context.engine()?;
-    let images = engine.store().images();
-    let mut found = Vec::new();
-    let mut missing = None;
-    for name in &args.images {
-        match images.find(name) {
-            Ok(image) => found.push(description(&image, &images.references(&image.id)?)),
-            Err(error) => missing = missing.or(Some(error)),
-        }
-    }
-    let mut out = context.output();
-    serde_json::to_writer_pretty(&mut out, &found).map_err(std::io::Error::from)?;
-    writeln!(out)?;
-    out.flush()?;
-    match missing {
-        Some(error) => Err(error.into()),
-        None => Ok(0),
-    }
+    crate::cli::docker::inspect::write(context, args.format.as_deref(), &args.images, |name| {
+        let image = image::find(engine.store(), name, args.platform.as_deref())?;
+        let references = engine.store().images().references(&image.id)?;
+        Ok(description(&image, &references))
+    })
 }
 
 /// Source of the keys: moby `api/types/image/image_inspect.go`.
@@ -145,16 +142,24 @@ pub fn list(context: &Context, args: &List) -> Outcome {
     let engine = context.engine()?;
     let mut rows = Vec::new();
     let chosen = Chosen::new(args, &engine.store().images())?;
+    let meanings = engine.store().images().meanings()?;
     for (image, references) in engine.store().images().list()? {
-        if chosen.accepts_image(&image, &references) {
-            rows.extend(names(image, &references));
+        if !chosen.accepts_image(&image, &references) {
+            continue;
+        }
+        // A name stands once in the list, with the image that it means.
+        let (own, others): (Vec<_>, Vec<_>) = references
+            .into_iter()
+            .partition(|name| meanings.iter().any(|(known, id)| known == name && *id == image.id));
+        if !own.is_empty() || others.is_empty() {
+            rows.extend(names(image, &own));
         }
     }
     rows.retain(|row| chosen.accepts_name(row));
     let mut out = context.output();
     let id = |row: &Row| if args.no_trunc { row.image.id.to_string() } else { row.image.id.short().to_owned() };
     if args.tree {
-        tree(&rows).write(&mut out)?;
+        tree(engine.store(), &rows)?.write(&mut out)?;
     } else if args.quiet {
         let mut ids: Vec<String> = rows.iter().map(id).collect();
         ids.dedup();
@@ -256,26 +261,35 @@ fn fits(pattern: &[u8], text: &[u8]) -> bool {
     pattern[place..].iter().all(|letter| *letter == b'*')
 }
 
-/// Images, and below each the platform that is here.
-fn tree(rows: &[Row]) -> Table {
+/// Images, and below each the platforms that are here.
+fn tree(store: &Store, rows: &[Row]) -> Result<Table, Failure> {
     let mut table = Table::new(["IMAGE", "ID", "DISK USAGE", "CONTENT SIZE"]);
     for row in rows {
         let name = match row.repository.as_str() {
             "<none>" => "<untagged>".to_owned(),
             name => format!("{name}:{}", row.tag),
         };
-        let compressed =
-            row.image.layers.iter().filter_map(|layer| layer.blob.as_ref()).map(|blob| blob.size_bytes).sum();
-        let sizes = [format_bytes(row.image.size_bytes()), format_bytes(compressed)];
-        let id = row.image.id.short().to_owned();
-        table.row(vec![name, id.clone(), sizes[0].clone(), sizes[1].clone()]);
-        let config = &row.image.config;
-        let variant = config.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
-        let platform = format!("└─ {}/{}{variant}", config.os, config.architecture);
-        let [disk, content] = sizes;
-        table.row(vec![platform, id, disk, content]);
+        let images = match name.parse() {
+            Ok(reference) if row.repository != "<none>" => image::platforms_of(store, &reference)?,
+            _ => vec![row.image.clone()],
+        };
+        table.row([vec![name], sizes(&row.image.id, &images)].concat());
+        for (number, image) in images.iter().enumerate() {
+            let branch = if number + 1 == images.len() { "└─" } else { "├─" };
+            let platform = format!("{branch} {}", Platform::of(&image.config));
+            table.row([vec![platform], sizes(&image.id, std::slice::from_ref(image))].concat());
+        }
     }
-    table
+    Ok(table)
+}
+
+/// Id, unpacked size and size of archives; what several images share counts once.
+fn sizes(id: &Digest, images: &[Image]) -> Vec<String> {
+    let layers: BTreeMap<&Digest, &LayerRecord> =
+        images.iter().flat_map(|image| &image.layers).map(|layer| (&layer.diff_id, layer)).collect();
+    let unpacked = layers.values().map(|layer| layer.size_bytes).sum();
+    let archives = layers.values().filter_map(|layer| layer.blob.as_ref()).map(|blob| blob.size_bytes).sum();
+    vec![id.short().to_owned(), format_bytes(unpacked), format_bytes(archives)]
 }
 
 /// One row for each tag; a digest only where there is no tag of that name.

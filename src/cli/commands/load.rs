@@ -10,6 +10,9 @@ pub struct Args {
     /// The archive; standard input when left out
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
+    /// Only the image for this `os/arch`, of one that has several
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
     /// Print only names
     #[arg(short, long)]
     quiet: bool,
@@ -23,7 +26,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let engine = context.engine()?;
     let mut reader = super::import::open(args.input.as_deref().unwrap_or(std::path::Path::new("-")))?;
     let reporter = context.reporter_unless(args.quiet, "Loading");
-    let loaded = image::load(engine.store(), reader.as_mut(), &reporter);
+    let loaded = image::load(engine.store(), reader.as_mut(), args.platform.as_deref(), &reporter);
     reporter.finish();
     let mut out = context.output();
     for loaded in loaded? {
@@ -31,7 +34,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
             writeln!(out, "Loaded image: {}", reference.familiar())?;
         }
         if loaded.references.is_empty() {
-            writeln!(out, "Loaded image ID: {}", loaded.image.id)?;
+            for image in &loaded.images {
+                writeln!(out, "Loaded image ID: {}", image.id)?;
+            }
         }
     }
     out.flush()?;

@@ -4,6 +4,7 @@ pub(super) mod attach;
 mod build;
 mod build_check;
 pub(super) mod build_image;
+mod build_output;
 pub(super) mod commit;
 mod config;
 pub(super) mod cp;

@@ -1,11 +1,11 @@
 use std::collections::BTreeSet;
 
 use super::transfer::{self, Stream};
-use crate::cli::{Context, Failure, Mistake, Outcome};
+use crate::cli::{Context, Failure, Mistake, Outcome, flags};
 use crate::engine::images::{ImageWish, PullPolicy};
 use crate::graph::dependency::Graph;
 use crate::graph::plan::Plan;
-use crate::image;
+use crate::image::{self, Platforms};
 use crate::model::project::{Project, Service};
 use crate::model::reference::Reference;
 
@@ -40,15 +40,28 @@ pub struct Args {
     all_tags: bool,
     #[arg(long, hide = true)]
     disable_content_trust: bool,
-    /// `os/arch` of images that are no service's
-    #[arg(long, value_name = "PLATFORM")]
-    platform: Option<String>,
+    /// `os/arch` of images that are no service's; several with commas between
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    platform: Vec<String>,
+    /// All platforms of images that are no service's
+    #[arg(long, conflicts_with = "platform")]
+    all_platforms: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Policy {
     Missing,
     Always,
+}
+
+impl Args {
+    fn platforms(&self) -> Platforms {
+        match self.platform.as_slice() {
+            _ if self.all_platforms => Platforms::All,
+            [] => Platforms::one(flags::default_platform().as_deref()),
+            several => Platforms::Of(several.to_vec()),
+        }
+    }
 }
 
 /// Pulls images in parallel.
@@ -102,7 +115,7 @@ fn pull_services(context: &Context, args: &Args, project: &Project) -> Outcome {
 fn pull_as_docker(context: &Context, args: &Args, names: &[String]) -> Outcome {
     let engine = context.engine()?;
     for name in names {
-        transfer::pull(context, &engine, name, args.platform.as_deref(), args.quiet, Stream::Stdout)?;
+        transfer::pull(context, &engine, name, args.platforms(), args.quiet, Stream::Stdout)?;
         if !args.all_tags {
             let reference: Reference = name.parse().map_err(crate::engine::Error::from)?;
             Stream::Stdout.line(&reference.canonical());
@@ -143,10 +156,9 @@ pub fn pull_images(context: &Context, args: &Args) -> Outcome {
     let engine = context.engine()?;
     let reporter = context.reporter_unless(args.quiet, "Pulling");
     context.perform_transfer(reporter, None, |execution| {
-        for (reference, name) in references.iter().zip(&names) {
+        for reference in &references {
             let policy = if args.policy == Policy::Always { PullPolicy::Always } else { PullPolicy::Missing };
-            let name = if policy == PullPolicy::Always { reference.familiar() } else { name.clone() };
-            engine.image(&name, policy, args.platform.as_deref(), execution.progress)?;
+            engine.pull(reference, policy, args.platforms(), execution.progress)?;
         }
         Ok(())
     })?;

@@ -13,6 +13,9 @@ pub struct Args {
     /// All tags of the repository
     #[arg(short, long)]
     all_tags: bool,
+    /// Only the image for this `os/arch`, of one that has several
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
     /// Print only names
     #[arg(short, long)]
     quiet: bool,
@@ -23,7 +26,7 @@ pub struct Args {
 impl Args {
     /// The same as typed.
     pub(super) fn of(images: &[String], all_tags: bool, quiet: bool) -> Self {
-        Self { images: images.to_vec(), all_tags, quiet, disable_content_trust: false }
+        Self { images: images.to_vec(), all_tags, platform: None, quiet, disable_content_trust: false }
     }
 }
 
@@ -37,7 +40,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
             wanted.push(reference);
             continue;
         }
-        let here = engine.store().images().list()?.into_iter().flat_map(|(_, references)| references);
+        let here = engine.store().images().meanings()?.into_iter().map(|(known, _)| known);
         wanted.extend(here.filter(|known| {
             known.digest.is_none()
                 && (&known.registry, &known.repository) == (&reference.registry, &reference.repository)
@@ -59,7 +62,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         let reporter = context.reporter_unless(args.quiet || is_in_lines, "Pushing");
         let pushed = context.perform_transfer(reporter, None, |execution| {
             let progress = if is_in_lines { &lines } else { execution.progress };
-            Ok(image::push(engine.store(), reference, progress)?)
+            Ok(image::push(engine.store(), reference, args.platform.as_deref(), progress)?)
         })?;
         if args.quiet {
             say(&format!("{reference}"));

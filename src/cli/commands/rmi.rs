@@ -12,6 +12,12 @@ pub struct Args {
     /// Also an image with several names
     #[arg(short, long)]
     force: bool,
+    /// Only the image for this `os/arch`, of one that has several
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
+    /// Keep images without a name below the removed one: there are none here
+    #[arg(long, hide = true)]
+    no_prune: bool,
 }
 
 /// Removes names, and images with their last one. Goes on after a failure and ends with the first.
@@ -20,7 +26,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let mut out = context.output();
     let mut first_failure: Option<Failure> = None;
     for name in &args.images {
-        match image::remove(engine.store(), name, args.force) {
+        match image::remove(engine.store(), name, args.platform.as_deref(), args.force) {
             Ok(removed) => {
                 for removed in removed {
                     match removed {

@@ -3,7 +3,7 @@ use std::io::{IsTerminal, Write};
 
 use super::transfer::{self, Stream};
 use crate::base::id::ContainerId;
-use crate::cli::flags::container::ContainerFlags;
+use crate::cli::flags::{self, container::ContainerFlags};
 use crate::cli::interactive::attach::Session;
 use crate::cli::interactive::{DetachKeys, Ending, FORWARDED, RawMode, exit_code, window_size};
 use crate::cli::signals::Signals;
@@ -15,6 +15,7 @@ use crate::engine::one_off::OneOff;
 use crate::engine::request::Request;
 use crate::engine::up::Up;
 use crate::graph::converge::Wish;
+use crate::image::Platforms;
 use crate::model::container::{Mount, MountSource};
 use crate::model::image::Image;
 use crate::model::project::{Project, Service};
@@ -243,11 +244,13 @@ fn request_of_image(context: &Context, args: &Args) -> Result<(Engine, Request, 
         }
     }
     let policy = args.pull.map_or(PullPolicy::Missing, Into::into);
-    let is_here = policy != PullPolicy::Always && context.engine()?.store().images().find(&args.target).is_ok();
+    let default = flags::default_platform();
+    let platform = args.container.platform.as_deref().or(default.as_deref());
+    let is_here = policy != PullPolicy::Always && context.engine()?.image_here(&args.target, platform)?.is_some();
     // A pull needs threads, and a process with threads does not fork: a launcher made before does.
     let engine = if is_here { context.engine()? } else { context.engine_with_launcher()? };
     let image = match is_here {
-        true => engine.image(&args.target, PullPolicy::Never, None, &crate::model::event::Silent)?,
+        true => engine.image(&args.target, PullPolicy::Missing, platform, &crate::model::event::Silent)?,
         false => {
             if context.docker && !args.quiet && policy == PullPolicy::Missing {
                 let name = args.target.parse::<Reference>().map_err(|error| Mistake::Usage {
@@ -256,9 +259,8 @@ fn request_of_image(context: &Context, args: &Args) -> Result<(Engine, Request, 
                 })?;
                 context.say(&format!("Unable to find image '{}' locally", name.familiar()));
             }
-            let platform = args.container.platform.as_deref();
             if context.docker && policy != PullPolicy::Never {
-                transfer::pull(context, &engine, &args.target, platform, args.quiet, Stream::Stderr)?
+                transfer::pull(context, &engine, &args.target, Platforms::one(platform), args.quiet, Stream::Stderr)?
             } else {
                 let reporter = context.reporter_unless(args.quiet, "Pulling");
                 context.perform_transfer(reporter, None, |execution| {
@@ -338,6 +340,7 @@ fn start(context: &Context, args: &Args, engine: &Engine, request: Request, imag
     if terminal && stdin && !std::io::stdin().is_terminal() {
         return Err(Mistake::NoTerminal.into());
     }
+    engine.check_platform(image)?;
     let id = make(args, engine, request, image)?;
     let attach = if args.detach { AttachMode::None } else { AttachMode::Blocking };
     let size = if terminal { window_size(std::io::stdout()) } else { None };

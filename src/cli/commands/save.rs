@@ -15,6 +15,9 @@ pub struct Args {
     /// Names or ids of images
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
+    /// Only the image for this `os/arch`, of one that has several
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
     /// File instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -24,28 +27,33 @@ pub struct Args {
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let engine = context.engine()?;
     let images = engine.store().images();
-    let mut found: Vec<(Image, Vec<Reference>)> = Vec::new();
+    let mut found: Vec<(Vec<Image>, Vec<Reference>)> = Vec::new();
     for name in &args.images {
-        let image = images.find(name)?;
+        let image = image::find(engine.store(), name, args.platform.as_deref())?;
         // An id has no name; a repository without a tag is its `latest`.
         let known = images.references(&image.id)?;
         let named: Vec<Reference> =
             name.parse::<Reference>().ok().filter(|name| known.contains(name)).into_iter().collect();
-        match found.iter_mut().find(|(other, _)| other.id == image.id) {
+        let several = match named.first() {
+            Some(name) if args.platform.is_none() => image::platforms_of(engine.store(), name)?,
+            _ => vec![image],
+        };
+        let same = |other: &[Image]| other.iter().map(|image| &image.id).eq(several.iter().map(|image| &image.id));
+        match found.iter_mut().find(|(other, _)| same(other)) {
             Some((_, references)) => references.extend(named),
-            None => found.push((image, named)),
+            None => found.push((several, named)),
         }
     }
     let annotations = BTreeMap::new();
     let saved: Vec<Saved<'_>> =
-        found.iter().map(|(image, references)| Saved { image, references, annotations: &annotations }).collect();
+        found.iter().map(|(images, references)| Saved { images, references, annotations: &annotations }).collect();
     let Some(path) = &args.output else {
         if io::stdout().is_terminal() {
             let text = "an archive is nothing for a terminal: use -o FILE, or redirect the output";
             return Err(Mistake::usage(text).into());
         }
         let mut out = context.output();
-        image::save(engine.store(), &saved, false, &mut out)?;
+        image::save(engine.store(), &saved, &mut out)?;
         out.flush()?;
         return Ok(0);
     };
@@ -53,7 +61,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     name.push(".part");
     let temporary = PathBuf::from(name);
     let mut file = File::create(&temporary).context("create", &temporary)?;
-    let written = image::save(engine.store(), &saved, false, &mut file)
+    let written = image::save(engine.store(), &saved, &mut file)
         .and_then(|_| Ok(std::fs::rename(&temporary, path).context("create", path)?));
     if written.is_err() {
         drop(std::fs::remove_file(&temporary));

@@ -1,6 +1,6 @@
 use crate::cli::{Context, Outcome};
-use crate::engine;
 use crate::model::reference::Reference;
+use crate::{engine, image};
 
 /// Give an image another name
 #[derive(Debug, clap::Args)]
@@ -15,7 +15,6 @@ pub struct Args {
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let target: Reference = args.target.parse().map_err(engine::Error::from)?;
     let engine = context.engine()?;
-    let image = engine.store().images().find(&args.source)?;
-    engine.store().images().tag(&target, &image.id)?;
+    image::tag(engine.store(), &args.source, &target)?;
     Ok(0)
 }

@@ -9,6 +9,7 @@ use crate::cli::terminal::visible;
 use crate::cli::{Context, Failure};
 use crate::engine::Engine;
 use crate::engine::images::PullPolicy;
+use crate::image::Platforms;
 use crate::model::event::{Event, EventStatus, Progress};
 use crate::model::image::Image;
 use crate::model::reference::Reference;
@@ -80,7 +81,7 @@ pub fn pull(
     context: &Context,
     engine: &Engine,
     typed: &str,
-    platform: Option<&str>,
+    platforms: Platforms,
     quiet: bool,
     stream: Stream,
 ) -> Result<Image, Failure> {
@@ -97,9 +98,10 @@ pub fn pull(
     }
     say(&format!("{}: Pulling from {}", reference.manifest_name(), reference.repository));
     let lines = Lines::new(stream);
+    let platforms = &platforms;
     let image = context.perform_transfer(reporter(context, quiet, "Pulling"), None, |execution| {
         let progress = if quiet || is_live(context) { execution.progress } else { &lines };
-        engine.image(&reference.familiar(), PullPolicy::Always, platform, progress)
+        engine.pull(&reference, PullPolicy::Always, platforms.clone(), progress)
     })?;
     let same_repository =
         |known: &Reference| (&known.registry, &known.repository) == (&reference.registry, &reference.repository);

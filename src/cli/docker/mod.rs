@@ -5,6 +5,7 @@
 //!
 //! Source: <https://docs.docker.com/reference/cli/docker/>.
 
+mod buildx;
 pub mod container;
 pub mod describe;
 pub mod inspect;
@@ -15,8 +16,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::commands::{
-    build_image, events, history, image, image_prune, import, info, load, login, manifest, network, pull, push, rmi,
-    save, system, tag, version, volume,
+    build_image, events, history, image, import, info, load, login, manifest, network, pull, push, rmi, save, system,
+    tag, version, volume,
 };
 use super::{Context, Mistake, Outcome};
 
@@ -96,8 +97,8 @@ macro_rules! verbs {
 
 verbs! {
     Build(Box<build_image::Args>) "build" => build_image::run;
-    Builder(Builder) "builder" => builder;
-    Buildx(Buildx) "buildx" => buildx;
+    Builder(buildx::Builder) "builder" => buildx::builder;
+    Buildx(buildx::Args) "buildx" => buildx::run;
     Container(container::Args) "container" => container::run;
     Events(events::Args) "events" => events::run;
     History(history::Args) "history" => history::run;
@@ -119,42 +120,6 @@ verbs! {
     Tag(tag::Args) "tag" => tag::run;
     Version(version::Args) "version" => version::run;
     Volume(volume::Args) "volume" => volume::run;
-}
-
-/// Build images, as the plugin of that name does
-#[derive(Debug, clap::Args)]
-struct Buildx {
-    #[command(subcommand)]
-    verb: BuildxVerb,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum BuildxVerb {
-    #[command(visible_alias = "b")]
-    Build(Box<build_image::Args>),
-    Prune(image_prune::BuildCache),
-}
-
-/// What builds remember
-#[derive(Debug, clap::Args)]
-struct Builder {
-    #[command(subcommand)]
-    verb: BuildxVerb,
-}
-
-fn builder(context: &Context, args: &Builder) -> Outcome {
-    on_builder(context, &args.verb)
-}
-
-fn buildx(context: &Context, args: &Buildx) -> Outcome {
-    on_builder(context, &args.verb)
-}
-
-fn on_builder(context: &Context, verb: &BuildxVerb) -> Outcome {
-    match verb {
-        BuildxVerb::Build(args) => build_image::run(context, args),
-        BuildxVerb::Prune(args) => image_prune::build_cache(context, args),
-    }
 }
 
 impl Arguments {

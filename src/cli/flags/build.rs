@@ -26,8 +26,6 @@ pub enum Output {
     Archive {
         /// Where to.
         destination: Destination,
-        /// Whether it has Docker's manifest only in name (`type=docker`).
-        docker: bool,
         /// Whether the destination is a folder (`tar=false`).
         folder: bool,
     },
@@ -79,7 +77,6 @@ pub fn output(text: &str) -> Result<Output, Mistake> {
         ("docker", None) => Ok(Output::Image { push: false, names: names() }),
         ("docker" | "oci", destination) => Ok(Output::Archive {
             destination: destination.unwrap_or(Destination::Stdout),
-            docker: kind == "docker",
             folder: !switch("tar", true)?,
         }),
         ("image", _) => Ok(Output::Image { push: switch("push", false)?, names: names() }),
@@ -220,7 +217,7 @@ mod tests {
         assert_eq!(output("-").ok(), Some(Output::Tar(Destination::Stdout)));
         assert_eq!(output("type=tar,dest=x.tar").ok(), Some(Output::Tar(file("x.tar"))));
         assert_eq!(output("type=local,\"dest=a,b\"").ok(), Some(Output::Local("a,b".into())));
-        let archive = Output::Archive { destination: file("x"), docker: false, folder: true };
+        let archive = Output::Archive { destination: file("x"), folder: true };
         assert_eq!(output("type=oci,dest=x,tar=false").ok(), Some(archive));
         assert_eq!(output("type=docker").ok(), Some(Output::Image { push: false, names: Vec::new() }));
         for wrong in ["type=local", "type=x,dest=y", "dest=x", "type=local,dest=-", "type=image,push=x"] {

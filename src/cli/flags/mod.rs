@@ -119,3 +119,8 @@ mod tests {
         assert!(seconds("-t", Some(-1)).ok().flatten().is_some_and(|time| time.as_secs() > 1_000_000));
     }
 }
+
+/// The platform that `DOCKER_DEFAULT_PLATFORM` names.
+pub fn default_platform() -> Option<String> {
+    std::env::var("DOCKER_DEFAULT_PLATFORM").ok().filter(|text| !text.is_empty())
+}

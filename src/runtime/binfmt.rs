@@ -38,6 +38,12 @@ pub fn obstacle(architecture: &str) -> Option<String> {
     })
 }
 
+/// The architectures whose programs can run here.
+pub fn runnable() -> Vec<&'static str> {
+    let known = ["amd64", "386", "arm64", "arm", "riscv64", "ppc64le", "s390x", "loong64", "mips64le"];
+    known.into_iter().filter(|architecture| obstacle(architecture).is_none()).collect()
+}
+
 /// Whether a handler is for a machine, and if so, whether it works in other roots.
 fn handles(text: &str, machine: u16, is_little: bool) -> Option<bool> {
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
