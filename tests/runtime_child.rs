@@ -81,7 +81,13 @@ fn start(folder: &Path, spec: &ContainerSpec, cgroup: &Cgroup, terminal: bool) -
     let bind = |source: &str, target: &str| ResolvedMount {
         target: target.into(),
         read_only: true,
-        source: ResolvedSource::Bind { path: source.into(), subpath: None, propagation: None, recursive: true },
+        source: ResolvedSource::Bind {
+            path: source.into(),
+            subpath: None,
+            propagation: None,
+            recursive: true,
+            map_owners: false,
+        },
     };
     let launch = Launch {
         spec,

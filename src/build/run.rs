@@ -442,7 +442,7 @@ struct Mounts {
 }
 
 fn bind(target: String, path: PathBuf, subpath: Option<String>, read_only: bool) -> ResolvedMount {
-    let source = ResolvedSource::Bind { path, subpath, propagation: None, recursive: true };
+    let source = ResolvedSource::Bind { path, subpath, propagation: None, recursive: true, map_owners: true };
     ResolvedMount { target, read_only, source }
 }
 

@@ -14,7 +14,7 @@ fn is_unsupported(node: &Node, path: &[&str]) -> bool {
         ["services", _, rest @ ..] => match rest {
             ["cgroup_parent" | "cpu_count" | "cpu_percent" | "cpu_rt_period" | "cpu_rt_runtime"]
             | ["credential_spec" | "external_links" | "isolation"]
-            | ["runtime" | "storage_opt" | "use_api_socket" | "userns_mode"]
+            | ["runtime" | "storage_opt" | "use_api_socket"]
             | ["deploy", "endpoint_mode" | "rollback_config"]
             | ["deploy", "resources", _, "generic_resources"]
             | ["deploy", "resources", "limits", "devices"]

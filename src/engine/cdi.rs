@@ -200,6 +200,7 @@ fn edit(edits: &Edits, request: &mut Request) {
                 create: false,
                 propagation: None,
                 recursive: has("rbind"),
+                idmap: false,
             },
         });
     }

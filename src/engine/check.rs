@@ -45,7 +45,7 @@ impl Request {
         // A network that is shared belongs to another container, which may set its parameters.
         let own_network = !matches!(self.network, Some(NetworkMode::Host));
         let one = [(name.to_owned(), text.to_owned())].into();
-        Ok(runtime::sysctls(&one, own_network, &self.security.ipc, false).map(drop)?)
+        Ok(runtime::sysctls(&one, own_network, &self.security.ipc, None).map(drop)?)
     }
 }
 

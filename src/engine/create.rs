@@ -1,9 +1,12 @@
 //! Makes a container: joins a request with its image, makes its volumes, writes its record.
 
+use std::path::Path;
+
 use super::request::Request;
 use super::{Engine, Error, Result};
+use crate::base::fs::Context;
 use crate::base::id::ContainerId;
-use crate::model::container::{ContainerSpec, MountSource, NetworkMode};
+use crate::model::container::{ContainerSpec, IdMap, MountSource, NetworkMode};
 use crate::model::image::Image;
 use crate::model::volume::VolumeRecord;
 
@@ -27,11 +30,14 @@ impl Engine {
             spec.hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
         }
         self.check_networks(&spec)?;
+        let ids = self.settle_users(&mut spec)?;
         self.check_binds(&spec)?;
         let volumes = self.create_volumes(&spec)?;
         let id = spec.id.clone();
         let created =
             if wants_name { self.create_with_made_up_name(spec) } else { Ok(self.store.containers().create(&spec)?) };
+        // Its record holds its ids from here on.
+        drop(ids);
         if created.is_err() {
             for volume in volumes {
                 // The first error is the one to report; an empty volume that stays is removed by prune.
@@ -66,10 +72,10 @@ impl Engine {
 
     fn check_binds(&self, spec: &ContainerSpec) -> Result<()> {
         for mount in &spec.mounts {
-            if let MountSource::Bind { path, create, .. } = &mount.source {
+            if let MountSource::Bind { path, create, idmap, .. } = &mount.source {
                 match std::fs::metadata(path) {
                     Ok(_) => {}
-                    Err(_) if *create => crate::base::fs::create_dir_all(path)?,
+                    Err(_) if *create => make_source(path, spec, *idmap)?,
                     Err(_) => return Err(Error::BindSource { path: path.clone() }),
                 }
             }
@@ -102,4 +108,16 @@ impl Engine {
         }
         Ok(made)
     }
+}
+
+/// Makes the missing source of a bind mount; it belongs to root of the container, as Docker has it.
+fn make_source(path: &Path, spec: &ContainerSpec, idmap: bool) -> Result<()> {
+    crate::base::fs::create_dir_all(path)?;
+    if idmap || spec.uid_maps.is_empty() {
+        return Ok(());
+    }
+    if let (Some(uid), Some(gid)) = (IdMap::to_host(&spec.uid_maps, 0), IdMap::to_host(&spec.gid_maps, 0)) {
+        std::os::unix::fs::lchown(path, Some(uid), Some(gid)).context("change the owner of", path)?;
+    }
+    Ok(())
 }

@@ -15,6 +15,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::archive::{Archive, Destination, extract, open_child};
+use super::owners::Owners;
 use super::{Engine, Error, Result};
 use crate::base::fs::Context;
 use crate::base::id::ContainerId;
@@ -36,6 +37,8 @@ pub struct Place {
     /// The content is meant, not the folder: `/.` at its end.
     is_content: bool,
     read_only: bool,
+    /// What the host calls owners there.
+    owners: Owners,
     /// Keeps a stopped container from starting.
     _lock: Option<Lock>,
 }
@@ -65,7 +68,8 @@ impl Engine {
             // The number could have been given to another process before it was opened.
             runtime::identify(identity).ok_or_else(gone)?;
             drop(pidfd);
-            return Ok(Place::new(root, path, shown, false, None));
+            let place = Place::new(root, path, shown, false, None);
+            return Ok(Place { owners: Owners::inside(&spec), ..place });
         }
         let lock = self.store.containers().lock(id)?;
         let clean = clean(path);
@@ -117,7 +121,7 @@ impl Engine {
         // The container may go on: its own layer is the top-most of those that are only read.
         let upper = stack.upper.into_iter().map(|upper| upper.upper);
         let root = runtime::mount_layers(&RootFs { lowers: upper.chain(stack.lowers).collect(), upper: None })?;
-        let mut archive = Archive::new(output);
+        let mut archive = Archive::new(output, Owners::default());
         let place = open_child(root.as_fd(), ".".as_ref()).context("open", Path::new("/"))?;
         archive.add(&place, Path::new(""))?;
         archive.finish()?.flush().context("write", Path::new("-"))?;
@@ -141,7 +145,16 @@ impl Place {
     fn new(root: OwnedFd, path: &str, shown: PathBuf, read_only: bool, lock: Option<Lock>) -> Self {
         let is_content = path.ends_with("/.") || path == ".";
         let is_folder = is_content || path.ends_with('/') || path.ends_with("/..");
-        Self { root, path: clean(path), shown, is_folder, is_content, read_only, _lock: lock }
+        Self {
+            root,
+            path: clean(path),
+            shown,
+            is_folder,
+            is_content,
+            read_only,
+            owners: Owners::default(),
+            _lock: lock,
+        }
     }
 
     fn open(&self, follow: bool) -> rustix::io::Result<OwnedFd> {
@@ -161,7 +174,7 @@ impl Place {
         if self.is_folder && !is_folder {
             return Err(Errno::NOTDIR).context("copy", &self.shown).map_err(Into::into);
         }
-        let mut archive = Archive::new(output);
+        let mut archive = Archive::new(output, self.owners.clone());
         let name = if self.is_content { PathBuf::from(".") } else { self.name().into() };
         archive.add(&place, &name)?;
         archive.finish()?.flush().context("write", Path::new("-"))?;
@@ -212,10 +225,11 @@ impl Place {
                 (parent, self.name().into())
             }
         };
+        let owners = source.owners.clone();
         let (reader, writer) = std::io::pipe().context("copy", &source.shown)?;
         std::thread::scope(|scope| {
             let sender = scope.spawn(move || {
-                let mut archive = Archive::new(Counting { output: writer, bytes: 0 });
+                let mut archive = Archive::new(Counting { output: writer, bytes: 0 }, owners);
                 archive.add(&from, &name)?;
                 Ok::<_, Error>(archive.finish()?.bytes)
             });
@@ -246,7 +260,7 @@ impl Place {
         } else {
             Some((rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()))
         };
-        extract(input, &Destination { root: self.root.as_fd(), folder, owner, renamed })
+        extract(input, &Destination { root: self.root.as_fd(), folder, owner, renamed, owners: self.owners.clone() })
     }
 }
 

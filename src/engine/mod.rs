@@ -30,6 +30,7 @@ pub mod images;
 pub mod network;
 pub mod observe;
 pub mod one_off;
+mod owners;
 mod place;
 pub mod processes;
 mod provider;
@@ -43,6 +44,7 @@ pub mod start;
 pub mod stats;
 pub mod sync;
 pub mod up;
+pub mod users;
 pub mod volume;
 
 use std::sync::atomic::AtomicBool;

@@ -426,7 +426,8 @@ mod tests {
     fn volumes_of_the_image_do_not_hide_mounts_and_come_after_their_parents() {
         let volumes = ["/data/", "/data/inner", "/own"].map(|path| (path.to_owned(), serde_json::json!({})));
         let image = image(ContainerDefaults { cmd: Some(words("x")), volumes: volumes.into(), ..Default::default() });
-        let bind = MountSource::Bind { path: "/host".into(), create: false, propagation: None, recursive: true };
+        let bind =
+            MountSource::Bind { path: "/host".into(), create: false, propagation: None, recursive: true, idmap: false };
         let request = Request {
             mounts: vec![Mount { target: "/own".into(), read_only: false, source: bind.clone() }],
             inherited_volumes: BTreeMap::from([("/data".into(), "old".into())]),

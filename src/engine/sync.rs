@@ -19,6 +19,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Times
 use rustix::io::Errno;
 
 use super::files::clean;
+use super::owners::Owners;
 use super::{Engine, Error, Result};
 use crate::base::fs::Context;
 use crate::base::id::ContainerId;
@@ -54,6 +55,8 @@ pub struct Recipient {
     mounts: Vec<Mounted>,
     host: OwnedFd,
     owner: Option<(u32, u32)>,
+    /// What the host calls owners there.
+    owners: Owners,
     read_only: bool,
     /// Keeps a stopped container from starting.
     _lock: Option<Lock>,
@@ -102,7 +105,9 @@ impl Engine {
         let host = open_root(Path::new("/")).context("open", Path::new("/"))?;
         // A running container's own mounts say what may be written.
         let read_only = lock.is_some() && spec.read_only;
-        Ok(Recipient { root, mounts, host, owner, read_only, _lock: lock })
+        // Only what its processes see has their owners.
+        let owners = if lock.is_none() { Owners::inside(&spec) } else { Owners::default() };
+        Ok(Recipient { root, mounts, host, owner, owners, read_only, _lock: lock })
     }
 
     /// What the processes of a container see as `/`; `None` when it does not run.
@@ -143,6 +148,7 @@ impl Recipient {
     ///
     /// Errors: the system's, with the path in the container.
     pub fn bring(&self, host: &Path, target: &Path, depth: usize) -> Result<Brought> {
+        let _user = self.owners.act().context("write as the user of", target)?;
         let done = match self.source(host) {
             Ok(source) => self.put(&source, host, target, depth),
             Err(Errno::NOENT | Errno::NOTDIR) => self.remove(target, depth),
@@ -220,7 +226,7 @@ impl Recipient {
     }
 
     fn owner_of(&self, stat: &Stat) -> (Option<Uid>, Option<Gid>) {
-        let (uid, gid) = self.owner.unwrap_or((stat.st_uid, stat.st_gid));
+        let (uid, gid) = self.owners.to_host(self.owner.unwrap_or((stat.st_uid, stat.st_gid)));
         (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
     }
 
@@ -265,7 +271,7 @@ impl Recipient {
             Err(errno) => return Err(errno.into()),
         }
         if depth == 0 {
-            let owner = self.owner.unwrap_or((0, 0));
+            let owner = self.owners.to_host(self.owner.unwrap_or((0, 0)));
             return Ok(mkdir_in_root(root, &path, Mode::from_raw_mode(0o755), Some(owner))?);
         }
         let above = self.folder(&above(host), &above(target), depth - 1)?;

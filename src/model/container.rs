@@ -128,6 +128,9 @@ pub enum MountSource {
         propagation: Option<String>,
         /// Whether submounts come along (`recursive: disabled` says no).
         recursive: bool,
+        /// Whether a user namespace's ids are the host's own there (`idmap`): what its root writes is root's.
+        #[serde(default)]
+        idmap: bool,
     },
     /// A volume of the store.
     Volume {
@@ -276,7 +279,29 @@ pub struct Security {
     pub uts: NamespaceMode,
     /// cgroup namespace. Default private, on both cgroup versions.
     pub cgroup: NamespaceMode,
+    /// User namespace.
+    #[serde(default)]
+    pub user: UserNamespaceMode,
 }
+
+/// Whose users a container's are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UserNamespaceMode {
+    /// The host's.
+    #[default]
+    Host,
+    /// Its own: root inside is nobody outside. Its ids are chosen when it is created.
+    Auto {
+        /// Number of ids; `None` is [`IDS_DEFAULT`].
+        size: Option<u32>,
+    },
+    /// Another container's.
+    Container(ContainerId),
+}
+
+/// How many ids a user namespace has by default: as many as there were when ids were 16 bits.
+pub const IDS_DEFAULT: u32 = 1 << 16;
 
 /// Which system calls are filtered.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -425,6 +450,25 @@ pub struct IdMap {
     pub outside: u32,
     /// Number of ids.
     pub count: u32,
+}
+
+impl IdMap {
+    /// The id outside that is `inside` in the ranges `maps`; without ranges it is the same.
+    pub fn to_host(maps: &[Self], inside: u32) -> Option<u32> {
+        if maps.is_empty() {
+            return Some(inside);
+        }
+        maps.iter().find_map(|map| {
+            let distance = inside.checked_sub(map.inside).filter(|distance| *distance < map.count)?;
+            map.outside.checked_add(distance)
+        })
+    }
+
+    /// The id inside that is `outside` on the host; without ranges it is the same.
+    pub fn from_host(maps: &[Self], outside: u32) -> Option<u32> {
+        let turned = |map: &Self| Self { inside: map.outside, outside: map.inside, count: map.count };
+        Self::to_host(&maps.iter().map(turned).collect::<Vec<_>>(), outside)
+    }
 }
 
 /// How a container fares. Written by its supervisor while there is one, else by a command that holds the

@@ -87,7 +87,13 @@ fn join_steps(
 ) -> Outcome<std::convert::Infallible> {
     enter(entry, ends)?;
     security::new_session_keyring().or_else(without_support).at(Stage::Keyring, 0)?;
+    if kinds & libc::CLONE_NEWUSER != 0 {
+        process::raise_hard_limits(plan.limits.iter().map(|(resource, _, hard)| (*resource, *hard)));
+    }
     process::set_namespace(target, kinds).at(Stage::Join, 0)?;
+    if kinds & libc::CLONE_NEWUSER != 0 {
+        become_root().at(Stage::User, 0)?;
+    }
     let root = open_path(c"/").at(Stage::Join, 0)?;
     execute(plan, root.as_fd(), ends)
 }
@@ -96,6 +102,9 @@ fn launch_steps(plan: &LaunchPlan, ends: &Ends<'_>) -> Outcome<std::convert::Inf
     enter(&plan.entry, ends)?;
     if plan.cgroup_namespace {
         process::unshare(libc::CLONE_NEWCGROUP).at(Stage::CgroupNamespace, 0)?;
+    }
+    if plan.becomes_root {
+        become_root().at(Stage::User, 0)?;
     }
     security::new_session_keyring().or_else(without_support).at(Stage::Keyring, 0)?;
     for (index, (namespace, kind)) in plan.joins.iter().enumerate() {
@@ -140,17 +149,29 @@ fn enter(entry: &EntryPlan, ends: &Ends<'_>) -> Outcome<()> {
     security::set_parent_death_signal(0).at(Stage::Signals, 0)?;
     // From here to execve the processes of the container may see this one; its program file is ours (CVE-2019-5736).
     security::set_not_dumpable().at(Stage::Signals, 0)?;
-    // Only lowering needs a privilege; without it the caller's score is as good as it gets.
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    if let Ok(file) = rustix::fs::open(c"/proc/self/oom_score_adj", flags, Mode::empty()) {
-        let _: Result<usize, Errno> = rustix::io::write(file, &entry.oom_score_adj);
-    }
+    adjust_oom_score(entry);
     for (index, tasks) in entry.cgroups.iter().enumerate() {
         // "0" is the writer. Moving itself, a single-threaded process needs none of the waiting that a number in
         // cgroup.procs costs.
         rustix::io::write(tasks, b"0").at(Stage::Cgroup, index)?;
     }
     Ok(())
+}
+
+/// Only lowering needs a privilege; without it the caller's score is as good as it gets.
+pub(super) fn adjust_oom_score(entry: &EntryPlan) {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open(c"/proc/self/oom_score_adj", flags, Mode::empty()) {
+        let _: Result<usize, Errno> = rustix::io::write(file, &entry.oom_score_adj);
+    }
+}
+
+/// Becomes root of the user namespace that was entered: the host's root is nobody there, and nobody makes no files.
+fn become_root() -> Result<(), Errno> {
+    let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
+    rustix::thread::set_thread_groups(&[])?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)
 }
 
 /// Accepts that a kernel has been built without a feature.
@@ -432,16 +453,16 @@ fn protect_system_paths(plan: &LaunchPlan, handles: &Handles) -> Outcome<()> {
     let mut empty_folder = None;
     for (index, path) in plan.masked.iter().enumerate() {
         let Some(place) = find(path) else { continue };
-        mask(place.as_fd(), handles, &mut empty_folder).at(Stage::Mask, index)?;
+        mask(place.as_fd(), handles.dev.as_ref().or(plan.dev.as_ref()), &mut empty_folder).at(Stage::Mask, index)?;
     }
     Ok(())
 }
 
 /// Covers a file with /dev/null and a folder with one empty, read-only file system for all.
-fn mask(place: BorrowedFd<'_>, handles: &Handles, empty_folder: &mut Option<OwnedFd>) -> Result<(), Errno> {
+fn mask(place: BorrowedFd<'_>, dev: Option<&OwnedFd>, empty_folder: &mut Option<OwnedFd>) -> Result<(), Errno> {
     let stat = rustix::fs::fstat(place)?;
     if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Directory {
-        let null = null_device(handles)?;
+        let null = null_device(dev)?;
         let copy = mount::clone_tree(null.as_fd(), c"", false)?;
         return mount::attach(copy.as_fd(), place);
     }
@@ -464,8 +485,8 @@ fn mask(place: BorrowedFd<'_>, handles: &Handles, empty_folder: &mut Option<Owne
 
 /// The null device, from our own /dev and verified: an image cannot put another file in its place
 /// (CVE-2025-31133).
-fn null_device(handles: &Handles) -> Result<OwnedFd, Errno> {
-    let null = match &handles.dev {
+fn null_device(dev: Option<&OwnedFd>) -> Result<OwnedFd, Errno> {
+    let null = match dev {
         Some(dev) => {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             rustix::fs::openat(dev, c"null", flags, Mode::empty())?
@@ -563,7 +584,7 @@ fn set_stdio(plan: &ProcessPlan) -> Result<(), Errno> {
 
 /// Gives a stream to the process's user, so that /dev/stdout can be opened by it. Files and devices of the host
 /// (/dev/null) stay as they are.
-fn own_stream(file: BorrowedFd<'_>, uid: u32, is_terminal: bool) -> Result<(), Errno> {
+pub(super) fn own_stream(file: BorrowedFd<'_>, uid: u32, is_terminal: bool) -> Result<(), Errno> {
     let stat = rustix::fs::fstat(file)?;
     let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
     let is_pipe = matches!(kind, rustix::fs::FileType::Fifo | rustix::fs::FileType::Socket);

@@ -3,12 +3,15 @@
 //! Source: the lists are Docker's.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, makedev};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, makedev};
+use rustix::io::Errno;
 
 use super::Error;
+use super::ids::Ids;
 use super::mounts::c_string;
 use super::plan::{Node, SystemPath};
 use crate::model::container::{DeviceMapping, NamespaceMode, Security};
@@ -129,6 +132,44 @@ fn node(metadata: &std::fs::Metadata, target: &Path) -> Result<Option<Node>, Err
     }))
 }
 
+/// Makes nodes in the /dev of a container with a user namespace, whose root may make none.
+///
+/// Errors: a place outside of that /dev.
+pub(super) fn make_nodes(nodes: Vec<Node>, dev: Option<&OwnedFd>, ids: &Ids) -> Result<(), Error> {
+    for node in nodes {
+        let shown = format!("{}/{}", node.folder.to_string_lossy(), node.name.to_string_lossy());
+        let folder = node.folder.to_string_lossy();
+        let below = folder.strip_prefix("/dev").filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        let (Some(below), Some(dev)) = (below, dev) else {
+            return Err(Error::Unsupported { feature: "a device outside of /dev in a user namespace" });
+        };
+        let refused = |errno: Errno| Error::Step { step: format!("make the device `{shown}`"), source: errno.into() };
+        let root = ids.on_host(0, 0)?;
+        let below = below.trim_matches('/');
+        let mode = Mode::from_raw_mode(0o755);
+        let made = match below {
+            "" => rustix::io::fcntl_dupfd_cloexec(dev, 3),
+            _ => super::root::mkdir_in_root(dev.as_fd(), Path::new(below), mode, Some(root)),
+        };
+        let folder = made.map_err(refused)?;
+        // An owner that the container does not have is nobody there.
+        let (uid, gid) = (ids.on_host(node.owner.0, 0).map_or(node.owner.0, |(uid, _)| uid), {
+            ids.on_host(0, node.owner.1).map_or(node.owner.1, |(_, gid)| gid)
+        });
+        let name = node.name.as_c_str();
+        let mode = Mode::from_raw_mode(node.mode);
+        match rustix::fs::mknodat(&folder, name, node.file_type, mode, node.device) {
+            Err(Errno::EXIST) => continue,
+            result => result.map_err(refused)?,
+        }
+        let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        rustix::fs::chownat(&folder, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW).map_err(refused)?;
+        // The caller's umask had its say.
+        rustix::fs::chmodat(&folder, name, mode, AtFlags::empty()).map_err(refused)?;
+    }
+    Ok(())
+}
+
 /// Folders and files of /dev that belong to the host's own mounts.
 const NOT_DEVICES: [&str; 8] = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console"];
 /// No /dev is deeper; a bound on odd ones.
@@ -152,20 +193,21 @@ fn host_nodes(source: &Path, target: &Path, nodes: &mut Vec<Node>, depth: u32) -
     Ok(())
 }
 
-/// Kernel parameters: the defaults of a network namespace of one's own, and those of the spec.
+/// Kernel parameters: the defaults of a network namespace of one's own, and those of the spec. `last_group`: the
+/// highest of a user namespace.
 pub fn sysctls(
     wished: &BTreeMap<String, String>,
     own_network: bool,
     ipc: &NamespaceMode,
-    user_namespace: bool,
+    last_group: Option<u32>,
 ) -> Result<Vec<(String, String)>, Error> {
     let mut sysctls: BTreeMap<String, String> = BTreeMap::new();
     if own_network {
         // No capability is needed for ports below 1024, nor for ping.
         sysctls.insert("net/ipv4/ip_unprivileged_port_start".into(), "0".into());
-        if !user_namespace {
-            sysctls.insert("net/ipv4/ping_group_range".into(), "0 2147483647".into());
-        }
+        // A user namespace takes only groups that it has.
+        let last_group = last_group.unwrap_or(i32::MAX as u32);
+        sysctls.insert("net/ipv4/ping_group_range".into(), format!("0 {last_group}"));
     }
     for (name, value) in wished {
         let path = sysctl_path(name);
@@ -210,7 +252,7 @@ mod tests {
     #[test]
     fn only_parameters_of_own_namespaces() {
         let check = |name: &str, own_network, ipc: &NamespaceMode| {
-            sysctls(&[(name.to_owned(), "1".to_owned())].into(), own_network, ipc, true).is_ok()
+            sysctls(&[(name.to_owned(), "1".to_owned())].into(), own_network, ipc, Some(65_535)).is_ok()
         };
         let private = &NamespaceMode::Private;
         for name in [

@@ -148,10 +148,35 @@ pub enum Error {
     /// A process cannot be started in a paused container.
     #[error("the container is paused")]
     Paused,
+    /// The kernel makes no user namespace.
+    #[error("cannot make a user namespace")]
+    UserNamespace {
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The ids of a file system cannot be shown shifted.
+    #[error("cannot show the files of `{}` with the ids of the user namespace", path.display())]
+    MapOwners {
+        /// On the host.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A container shares the namespace of one whose users are others.
+    #[error("a namespace can only be shared by containers of one user namespace")]
+    UserNamespacesDiffer,
+    /// An id that a user namespace does not have.
+    #[error("{kind} {id} is not in the container's user namespace")]
+    UnmappedId {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// Inside.
+        id: u32,
+    },
     /// What is planned but not there.
     #[error("{feature} is not supported yet")]
     Unsupported {
-        /// `a user namespace (uid_maps)`.
+        /// `a device outside of /dev`.
         feature: &'static str,
     },
     /// The process was killed before its program ran.
@@ -169,6 +194,15 @@ impl Explain for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Paused => Some("unpause the container first".into()),
+            Self::UserNamespace { source } if source.raw_os_error() == Some(libc::ENOSPC) => {
+                Some("raise the limit: sysctl user.max_user_namespaces".into())
+            }
+            Self::UserNamespace { .. } => Some("this kernel has none: leave --userns (userns_mode) out".into()),
+            Self::MapOwners { .. } => Some(
+                "the file system must know idmapped mounts: ext4, xfs or btrfs, tmpfs since Linux 6.3; layers need Linux 5.19".into(),
+            ),
+            Self::UserNamespacesDiffer => Some("give both the same: --userns=container:NAME, or --userns=host".into()),
+            Self::UnmappedId { .. } => Some("give it more ids: --userns=auto:size=NUMBER".into()),
             Self::NoCgroups => Some("mount them (systemd does), or run in an environment that has them".into()),
             Self::Sysctl { .. } => Some("only net.*, kernel.shm*, kernel.msg*, kernel.sem and fs.mqueue.* can be set, each with a namespace of its own".into()),
             Self::ProgramRefused { reason, .. } if reason == "exec format error" => {
@@ -193,6 +227,9 @@ impl Explain for Error {
             Self::MountOption { option, .. } => (&["tmpfs", "volumes"], option),
             Self::Sysctl { name } => (&["sysctls"], name),
             Self::SeccompProfile { .. } => (&["security_opt"], ""),
+            Self::UserNamespace { .. } | Self::UserNamespacesDiffer => (&["userns_mode"], ""),
+            Self::MapOwners { .. } => (&["userns_mode"], ""),
+            Self::UnmappedId { .. } => (&["user", "group_add", "userns_mode"], ""),
             Self::Unknown { kind: "capability", name } => (&["cap_add", "cap_drop"], name),
             Self::Unknown { kind: "resource limit", name } => (&["ulimits"], name),
             Self::Unknown { kind: "device" | "device permission", name } => (&["devices"], name),

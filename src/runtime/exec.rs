@@ -13,6 +13,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::child::{self, Ends};
+use super::ids::Ids;
 use super::launch::in_pid_namespace;
 use super::plan::{Channels, EntryPlan};
 use super::process::{self as process_plan, OpenStdio};
@@ -51,6 +52,12 @@ pub fn exec(target: &ExecTarget<'_>, process: &Process, privileged: bool, stdio:
     let root = open_root(target.identity)?;
     let user = user::resolve(root.as_fd(), &process.user, &process.additional_groups)?;
     let opened = open_stdio(&stdio, &root)?;
+    let (uids, gids) = (&target.spec.uid_maps, &target.spec.gid_maps);
+    let kinds = if uids.is_empty() { NAMESPACES } else { NAMESPACES | libc::CLONE_NEWUSER };
+    if !uids.is_empty() {
+        let uid = Ids::check_in(uids, gids, &user)?;
+        process_plan::give_streams(&opened.plan, uid)?;
+    }
     let (plan, names) = process_plan::plan(target.spec, &process, privileged, &user, opened.plan)?;
     let entry = EntryPlan::new(target.spec, target.cgroup)?;
     let channels = Channels::new()?;
@@ -60,7 +67,7 @@ pub fn exec(target: &ExecTarget<'_>, process: &Process, privileged: bool, stdio:
         listen: channels.listen.as_fd(),
         report: channels.report.as_fd(),
     };
-    let body = || child::join(&entry, pidfd.as_fd(), NAMESPACES, &plan, &ends);
+    let body = || child::join(&entry, pidfd.as_fd(), kinds, &plan, &ends);
     let cloned =
         in_pid_namespace(target.identity, || sys_process::clone_process(0, target.cgroup.clone_target(), body))?;
     let child =

@@ -1,17 +1,19 @@
 //! What a container's first process is started from, and the start itself.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{Mode, OFlags};
 
 use super::child::{self, Ends};
+use super::handle::{self, Refused};
+use super::ids::Ids;
 use super::plan::{Channels, EntryPlan, FileStep, LaunchPlan, Names, SystemPath};
 use super::process::{self as process_plan, OpenStdio};
 use super::user::{self, User};
 use super::{Cgroup, Error, Prepared, defaults, layers, mounts, running};
 use crate::model::container::{ContainerSpec, InlineFile, NamespaceMode, ProcessIdentity};
-use crate::sys::process;
+use crate::sys::process::{self, Child};
 
 /// Everything that [`prepare`] needs. Host paths only: volumes, layers and files are resolved by the caller.
 pub struct Launch<'a> {
@@ -82,6 +84,9 @@ pub enum ResolvedSource {
         propagation: Option<String>,
         /// Whether submounts come along.
         recursive: bool,
+        /// Whether its files have the ids of the container's user namespace, where it has one. Else they keep the
+        /// host's: root inside may do what anybody may.
+        map_owners: bool,
     },
     /// A fresh file system in memory.
     Tmpfs {
@@ -132,6 +137,8 @@ pub struct Joins {
     pub ipc: Option<ProcessIdentity>,
     /// Whose UTS namespace.
     pub uts: Option<ProcessIdentity>,
+    /// Whose user namespace, where the spec has ranges of ids: that container's.
+    pub user: Option<ProcessIdentity>,
 }
 
 /// Standard streams of a process.
@@ -161,7 +168,8 @@ pub enum Stdio {
 /// Returns as soon as the process exists: its set-up goes on while the caller furnishes the network. Errors: what
 /// can be known before, such as a missing source of a mount or an unknown user; the child's own come from `start`.
 pub fn prepare(launch: &Launch<'_>) -> Result<Prepared, Error> {
-    let (plan, names, console) = make_plan(launch)?;
+    let ids = user_namespace(launch)?;
+    let (plan, names, console) = make_plan(launch, ids.as_ref())?;
     let channels = Channels::new()?;
     let ends = Ends {
         go: channels.go.as_fd(),
@@ -172,12 +180,85 @@ pub fn prepare(launch: &Launch<'_>) -> Result<Prepared, Error> {
     let namespaces = own_namespaces(launch);
     let target = launch.cgroup.clone_target();
     let body = || child::launch(&plan, &ends);
-    let cloned = match launch.joins.pid {
-        Some(other) => in_pid_namespace(other, || process::clone_process(namespaces, target, body))?,
-        None => process::clone_process(namespaces, target, body),
+    let child = match (launch.joins.pid, &ids) {
+        (pid, Some(ids)) => {
+            let pid = pid.map(|other| running::namespace_of(other, "pid")).transpose()?;
+            let way = UserWay { ids: ids.as_fd(), pid: pid.as_ref().map(AsFd::as_fd), plan: &plan };
+            way.clone(namespaces, target, body)
+        }
+        (Some(other), None) => in_pid_namespace(other, || process::clone_process(namespaces, target, body))?,
+        (None, None) => process::clone_process(namespaces, target, body),
     };
-    let child = cloned.map_err(|errno| step("make the container's process", errno))?;
+    let child = child.map_err(|errno| step("make the container's process", errno))?;
     Prepared::new(child, channels, names, console)
+}
+
+/// The way to a process in a user namespace: one in between enters it and makes the process there, as its sibling.
+struct UserWay<'a> {
+    ids: BorrowedFd<'a>,
+    /// A PID namespace that is joined.
+    pid: Option<BorrowedFd<'a>>,
+    plan: &'a LaunchPlan,
+}
+
+impl UserWay<'_> {
+    fn clone(
+        &self,
+        namespaces: i32,
+        target: Option<BorrowedFd<'_>>,
+        body: impl FnOnce() -> i32,
+    ) -> rustix::io::Result<Child> {
+        let (ours, theirs) = handle::pair()?;
+        let between = process::clone_process(0, None, || {
+            // Dropped there, where nobody is left to tell.
+            process::close_inherited(ours.as_fd());
+            let made = self.enter().and_then(|()| process::clone_sibling(namespaces, target, body));
+            let made = made.as_ref().map(|child| (child.pidfd.as_fd(), child.pid));
+            handle::send(theirs.as_fd(), made.map_err(|errno| Refused { step: 0, errno: *errno }))
+        })?;
+        drop(theirs);
+        let received = handle::receive(ours.as_fd());
+        running::reap(between.pidfd.as_fd()).map_err(|_| rustix::io::Errno::CHILD)?;
+        let (pidfd, pid) = received.map_err(|refused| refused.errno)?;
+        Ok(Child { pid, pidfd })
+    }
+
+    /// Does what only the host's root may, then enters the user namespace.
+    fn enter(&self) -> rustix::io::Result<()> {
+        process::reset_scheduling();
+        child::adjust_oom_score(&self.plan.entry);
+        process::raise_hard_limits(self.plan.process.limits.iter().map(|(resource, _, hard)| (*resource, *hard)));
+        if let Some(pid) = self.pid {
+            process::set_namespace(pid, libc::CLONE_NEWPID)?;
+        }
+        process::set_namespace(self.ids, libc::CLONE_NEWUSER)
+    }
+}
+
+/// The user namespace of a container that does not have the host's: that of the namespaces which it joins, else a
+/// new one.
+fn user_namespace(launch: &Launch<'_>) -> Result<Option<Ids>, Error> {
+    let (uids, gids) = (&launch.spec.uid_maps, &launch.spec.gid_maps);
+    if uids.is_empty() || gids.is_empty() {
+        return Ok(None);
+    }
+    let mut joined = Vec::new();
+    if let NetNamespace::Join(namespace) = &launch.net {
+        joined.push(
+            namespace.try_clone().map_err(|source| Error::Step { step: "duplicate a descriptor".into(), source })?,
+        );
+    }
+    let others =
+        [(launch.joins.pid, "pid"), (launch.joins.ipc, "ipc"), (launch.joins.uts, "uts"), (launch.joins.user, "user")];
+    for (other, kind) in others {
+        let Some(other) = other else { continue };
+        joined.push(running::namespace_of(other, if kind == "user" { "mnt" } else { kind })?);
+    }
+    let mut joined = joined.into_iter();
+    let Some(first) = joined.next() else { return Ids::make(uids, gids).map(Some) };
+    let ids = Ids::of_owner(first.as_fd(), uids, gids)?;
+    joined.try_for_each(|namespace| ids.check_owner(namespace.as_fd()))?;
+    Ok(Some(ids))
 }
 
 fn step(step: &str, errno: rustix::io::Errno) -> Error {
@@ -214,22 +295,26 @@ fn own_namespaces(launch: &Launch<'_>) -> i32 {
     kinds
 }
 
-fn make_plan(launch: &Launch<'_>) -> Result<(LaunchPlan, Names, Option<OwnedFd>), Error> {
+fn make_plan(launch: &Launch<'_>, ids: Option<&Ids>) -> Result<(LaunchPlan, Names, Option<OwnedFd>), Error> {
     let spec = launch.spec;
-    if !spec.uid_maps.is_empty() || !spec.gid_maps.is_empty() {
-        return Err(Error::Unsupported { feature: "a user namespace (uid_maps, gid_maps)" });
-    }
-    let root = layers::layers(&launch.root, "/")?;
-    let mounts = mounts::plan(launch)?;
+    let root = layers::layers(&launch.root, "/", ids)?;
+    let mounts = mounts::plan(launch, ids)?;
     let user = resolve_user(launch, &root)?;
     let opened = open_stdio(&launch.stdio, mounts.terminals.as_ref())?;
+    if let Some(ids) = ids {
+        process_plan::give_streams(&opened.plan, ids.check(&user)?)?;
+    }
     let has_console = opened.console.is_some();
     let (mut process, mut names) = process_plan::plan(spec, &spec.process, false, &user, opened.plan)?;
     process.dies_with_parent = launch.dies_with_caller;
     let (masked, read_only) = defaults::system_paths(&spec.security)?;
-    let (nodes, node_names) = defaults::nodes(&spec.security, mounts.own_dev)?;
+    let (mut nodes, node_names) = defaults::nodes(&spec.security, mounts.own_dev)?;
+    if let Some(ids) = ids {
+        // None is left for the child, which may make none.
+        defaults::make_nodes(std::mem::take(&mut nodes), mounts.dev.as_ref(), ids)?;
+    }
     let own_network = !matches!(launch.net, NetNamespace::Host);
-    let sysctls = defaults::sysctls(&spec.sysctls, own_network, &spec.security.ipc, false)?;
+    let sysctls = defaults::sysctls(&spec.sysctls, own_network, &spec.security.ipc, ids.map(Ids::last_group))?;
     let shows =
         |path: &SystemPath| format!("{}/{}", if path.in_sys { "/sys" } else { "/proc" }, path.path.to_string_lossy());
     names.hidden = masked.iter().map(shows).collect();
@@ -242,6 +327,7 @@ fn make_plan(launch: &Launch<'_>) -> Result<(LaunchPlan, Names, Option<OwnedFd>)
     let own_uts = spec.security.uts == NamespaceMode::Private;
     let plan = LaunchPlan {
         entry: EntryPlan::new(spec, launch.cgroup)?,
+        becomes_root: ids.is_some(),
         joins,
         shared_memory,
         cgroup_namespace: spec.security.cgroup == NamespaceMode::Private,
@@ -251,6 +337,7 @@ fn make_plan(launch: &Launch<'_>) -> Result<(LaunchPlan, Names, Option<OwnedFd>)
         mounts: mounts.steps,
         nodes,
         files: file_steps(launch)?,
+        dev: mounts.dev,
         has_console,
         hostname: own_uts.then(|| spec.hostname.clone().into_bytes()),
         domainname: spec.domainname.as_ref().filter(|_| own_uts).map(|name| name.clone().into_bytes()),

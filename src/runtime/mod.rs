@@ -28,6 +28,8 @@ mod child;
 mod defaults;
 mod error;
 mod exec;
+mod handle;
+mod ids;
 mod init;
 mod launch;
 mod layers;

@@ -10,10 +10,11 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
+use super::ids::Ids;
 use super::launch::{Launch, ResolvedMount, ResolvedSource, RootFs};
 use super::layers::layers;
 use super::plan::{MountAction, MountStep, NewMount};
@@ -33,6 +34,8 @@ pub(super) struct Mounts {
     pub terminals: Option<OwnedFd>,
     /// Whether /dev is ours to fill.
     pub own_dev: bool,
+    /// A /dev that was made here, for device nodes that the child may not make.
+    pub dev: Option<OwnedFd>,
 }
 
 impl Mounts {
@@ -59,14 +62,14 @@ pub(super) fn c_string(text: &str) -> Result<CString, Error> {
 }
 
 /// Lists and prepares all mounts of a container.
-pub(super) fn plan(launch: &Launch<'_>) -> Result<Mounts, Error> {
+pub(super) fn plan(launch: &Launch<'_>, ids: Option<&Ids>) -> Result<Mounts, Error> {
     let mut mounts = Mounts::default();
     // A mount of the user's takes the place of ours.
     let is_ours = |target: &str| !launch.mounts.iter().any(|mount| normal(&mount.target) == target);
     mounts.own_dev = is_ours("/dev");
-    base_mounts(launch, &mut mounts, &is_ours)?;
+    base_mounts(launch, ids, &mut mounts, &is_ours)?;
     if is_ours("/sys/fs/cgroup") && is_ours("/sys") {
-        cgroup_mounts(launch, &mut mounts)?;
+        cgroup_mounts(launch, ids, &mut mounts)?;
     }
     if mounts.own_dev {
         for (name, content) in DEVICE_LINKS {
@@ -74,7 +77,7 @@ pub(super) fn plan(launch: &Launch<'_>) -> Result<Mounts, Error> {
             mounts.push("/dev", format!("the link {name}"), link)?;
         }
     }
-    user_mounts(launch, &mut mounts)?;
+    user_mounts(launch, ids, &mut mounts)?;
     Ok(mounts)
 }
 
@@ -108,17 +111,25 @@ fn new(file_system: &'static CStr, attributes: u64, options: &[(&str, &str)]) ->
     }))
 }
 
-fn base_mounts(launch: &Launch<'_>, mounts: &mut Mounts, is_ours: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+fn base_mounts(
+    launch: &Launch<'_>,
+    ids: Option<&Ids>,
+    mounts: &mut Mounts,
+    is_ours: &dyn Fn(&str) -> bool,
+) -> Result<(), Error> {
     let security = &launch.spec.security;
     if is_ours("/proc") {
         mounts.push("/proc", "proc", new(c"proc", SECURE, &[])?)?;
     }
     if is_ours("/dev") {
         let options = [("mode", "755"), ("size", "65536k")];
-        mounts.push("/dev", "tmpfs", new(c"tmpfs", NOSUID | STRICTATIME, &options)?)?;
+        match ids {
+            None => mounts.push("/dev", "tmpfs", new(c"tmpfs", NOSUID | STRICTATIME, &options)?)?,
+            Some(ids) => devices(ids, &options, mounts)?,
+        }
     }
     if is_ours("/dev/pts") {
-        terminals(mounts)?;
+        terminals(ids, mounts)?;
     }
     if is_ours("/sys") {
         let read_only = if security.privileged { 0 } else { RDONLY };
@@ -148,9 +159,38 @@ fn base_mounts(launch: &Launch<'_>, mounts: &mut Mounts, is_ours: &dyn Fn(&str) 
     Ok(())
 }
 
+/// A /dev that root of a user namespace owns, with nodes that it could not make itself.
+fn devices(ids: &Ids, options: &[(&str, &str)], mounts: &mut Mounts) -> Result<(), Error> {
+    let refused = |errno| mount_error("tmpfs", "/dev", errno);
+    let made = (|| {
+        let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        rustix::mount::fsconfig_set_string(context.as_fd(), "source", "tmpfs")?;
+        for (key, value) in options {
+            rustix::mount::fsconfig_set_string(context.as_fd(), *key, *value)?;
+        }
+        finish(context.as_fd(), NOSUID | STRICTATIME)
+    })()
+    .map_err(refused)?;
+    let (uid, gid) = ids.on_host(0, 0)?;
+    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    rustix::fs::chownat(&made, c"", uid, gid, AtFlags::EMPTY_PATH).map_err(refused)?;
+    mounts.dev = Some(duplicate(&made).map_err(refused)?);
+    mounts.attach("/dev", "tmpfs".into(), Source { mount: made, is_folder: true })
+}
+
+fn duplicate(file: &OwnedFd) -> Result<OwnedFd, Errno> {
+    rustix::io::fcntl_dupfd_cloexec(file, 3)
+}
+
 /// A devpts of the container's own, made here so that the master of its terminal can be opened here.
-fn terminals(mounts: &mut Mounts) -> Result<(), Error> {
-    let options = [("newinstance", None), ("ptmxmode", Some("0666")), ("mode", Some("0620")), ("gid", Some("5"))];
+fn terminals(ids: Option<&Ids>, mounts: &mut Mounts) -> Result<(), Error> {
+    const TARGET: &str = "/dev/pts";
+    /// `tty` in every distribution.
+    const GROUP: u32 = 5;
+    let refused = |errno| mount_error("devpts", TARGET, errno);
+    let owner = ids.map(|ids| ids.on_host(0, 0)).transpose()?;
+    let group = ids.map_or(Ok(GROUP), |ids| ids.on_host(0, GROUP).map(|(_, group)| group))?.to_string();
+    let options = [("newinstance", None), ("ptmxmode", Some("0666")), ("mode", Some("0620")), ("gid", Some(&*group))];
     let made = (|| {
         let context = rustix::mount::fsopen("devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
         rustix::mount::fsconfig_set_string(context.as_fd(), "source", "devpts")?;
@@ -160,17 +200,17 @@ fn terminals(mounts: &mut Mounts) -> Result<(), Error> {
                 None => rustix::mount::fsconfig_set_flag(context.as_fd(), key)?,
             }
         }
-        finish(context.as_fd(), NOSUID | NOEXEC)
-    })();
-    let target = "/dev/pts";
-    let refused = |source: Errno| Error::Mount { what: "devpts".into(), target: target.into(), source: source.into() };
-    let made = made.map_err(refused)?;
-    mounts.terminals = Some(made.try_clone().map_err(|source| Error::Mount {
-        what: "devpts".into(),
-        target: target.into(),
-        source,
-    })?);
-    mounts.attach(target, "devpts".into(), Source { mount: made, is_folder: true })
+        let made = finish(context.as_fd(), NOSUID | NOEXEC)?;
+        if let Some((uid, gid)) = owner {
+            let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+            rustix::fs::chownat(&made, c"", uid, gid, AtFlags::EMPTY_PATH)?;
+            rustix::fs::chownat(&made, c"ptmx", uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        Ok(made)
+    })()
+    .map_err(refused)?;
+    mounts.terminals = Some(duplicate(&made).map_err(refused)?);
+    mounts.attach(TARGET, "devpts".into(), Source { mount: made, is_folder: true })
 }
 
 pub(super) fn finish(context: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd, Errno> {
@@ -179,8 +219,13 @@ pub(super) fn finish(context: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd
     rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-fn cgroup_mounts(launch: &Launch<'_>, mounts: &mut Mounts) -> Result<(), Error> {
+fn cgroup_mounts(launch: &Launch<'_>, ids: Option<&Ids>, mounts: &mut Mounts) -> Result<(), Error> {
     const TARGET: &str = "/sys/fs/cgroup";
+    if ids.is_some() && launch.spec.security.cgroup == NamespaceMode::Host {
+        // Only who owns the namespace may mount it anew.
+        let source = bind(Path::new(TARGET), &Bind { recursive: true, read_only: true, ..Bind::default() }, TARGET)?;
+        return mounts.attach(TARGET, "the host's control groups".into(), source);
+    }
     let privileged = launch.spec.security.privileged;
     let read_only = if privileged { 0 } else { RDONLY };
     let Some(hierarchies) = launch.cgroup.hierarchies() else {
@@ -211,12 +256,12 @@ fn cgroup_mounts(launch: &Launch<'_>, mounts: &mut Mounts) -> Result<(), Error> 
 }
 
 fn bind_host(mounts: &mut Mounts, path: &Path, target: &str) -> Result<(), Error> {
-    let source = bind(path, None, None, false, false, target)?;
+    let source = bind(path, &Bind::default(), target)?;
     mounts.attach(target, path.display().to_string(), source)
 }
 
 /// The files of /etc and the user's mounts, those nearer to the root first.
-fn user_mounts(launch: &Launch<'_>, mounts: &mut Mounts) -> Result<(), Error> {
+fn user_mounts(launch: &Launch<'_>, ids: Option<&Ids>, mounts: &mut Mounts) -> Result<(), Error> {
     enum Wish<'a> {
         Etc(&'a Path, &'static str),
         User(&'a ResolvedMount),
@@ -238,36 +283,51 @@ fn user_mounts(launch: &Launch<'_>, mounts: &mut Mounts) -> Result<(), Error> {
     wishes.sort_by_key(|(depth, _)| *depth);
     for (_, wish) in wishes {
         match wish {
-            Wish::Etc(path, target) => bind_host(mounts, path, target)?,
-            Wish::User(user) => user_mount(user, mounts)?,
+            Wish::Etc(path, target) => {
+                let source = bind(path, &Bind { ids, ..Bind::default() }, target)?;
+                mounts.attach(target, path.display().to_string(), source)?;
+            }
+            Wish::User(user) => user_mount(user, ids, mounts)?,
         }
     }
     Ok(())
 }
 
-fn user_mount(user: &ResolvedMount, mounts: &mut Mounts) -> Result<(), Error> {
+fn user_mount(user: &ResolvedMount, ids: Option<&Ids>, mounts: &mut Mounts) -> Result<(), Error> {
     let target = &user.target;
     if normal(target).is_empty() {
         // What lies on the root would not be the root.
         return Err(Error::Unknown { kind: "place for a mount", name: target.clone() });
     }
     match &user.source {
-        ResolvedSource::Bind { path, subpath, propagation, recursive } => {
-            let propagation = propagation.as_deref();
-            let source = bind(path, subpath.as_deref(), propagation, *recursive, user.read_only, target)?;
+        ResolvedSource::Bind { path, subpath, propagation, recursive, map_owners } => {
+            let wish = Bind {
+                subpath: subpath.as_deref(),
+                propagation: propagation.as_deref(),
+                recursive: *recursive,
+                read_only: user.read_only,
+                ids: ids.filter(|_| *map_owners),
+            };
+            let source = bind(path, &wish, target)?;
             mounts.attach(target, path.display().to_string(), source)
         }
         ResolvedSource::Tmpfs { size_bytes, mode, options } => {
             let action = tmpfs(*size_bytes, *mode, options, user.read_only, target)?;
             mounts.push(target, "tmpfs", action)
         }
-        ResolvedSource::Layers { stack, subpath } => layers_mount(user, stack, subpath.as_deref(), mounts),
+        ResolvedSource::Layers { stack, subpath } => layers_mount(user, stack, subpath.as_deref(), ids, mounts),
     }
 }
 
-fn layers_mount(user: &ResolvedMount, stack: &RootFs, subpath: Option<&str>, mounts: &mut Mounts) -> Result<(), Error> {
+fn layers_mount(
+    user: &ResolvedMount,
+    stack: &RootFs,
+    subpath: Option<&str>,
+    ids: Option<&Ids>,
+    mounts: &mut Mounts,
+) -> Result<(), Error> {
     let target = &user.target;
-    let mount = layers(stack, target)?;
+    let mount = layers(stack, target, ids)?;
     let what = subpath.map_or("the layers".into(), |subpath| format!("`{subpath}` of the layers"));
     let refused = |errno: Errno| mount_error(&what, target, errno);
     let is_folder = match subpath {
@@ -292,14 +352,20 @@ pub(super) fn mount_error(what: &str, target: &str, errno: Errno) -> Error {
     Error::Mount { what: what.to_owned(), target: target.to_owned(), source: errno.into() }
 }
 
-fn bind(
-    path: &Path,
-    subpath: Option<&str>,
-    propagation: Option<&str>,
+/// How a path of the host is mounted.
+#[derive(Default)]
+struct Bind<'a> {
+    /// A path below it that is meant.
+    subpath: Option<&'a str>,
+    propagation: Option<&'a str>,
     recursive: bool,
     read_only: bool,
-    target: &str,
-) -> Result<Source, Error> {
+    /// Whose owners its files have inside.
+    ids: Option<&'a Ids>,
+}
+
+fn bind(path: &Path, wish: &Bind<'_>, target: &str) -> Result<Source, Error> {
+    let Bind { subpath, propagation, recursive, read_only, ids } = *wish;
     let refused =
         |errno: Errno| Error::MountSource { path: path.to_owned(), target: target.to_owned(), source: errno.into() };
     let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(refused)?;
@@ -322,6 +388,10 @@ fn bind(
     let attributes = MountAttributes { set, propagation, ..Default::default() };
     // Submounts too: a writable one below a read-only mount is not what anybody asks for.
     mount::set_attributes(mount.as_fd(), attributes, true).map_err(refused)?;
+    if let Some(ids) = ids {
+        let refused = |errno: Errno| Error::MapOwners { path: path.to_owned(), source: errno.into() };
+        mount::map_owners(mount.as_fd(), ids.as_fd(), recursive).map_err(refused)?;
+    }
     Ok(Source { mount, is_folder })
 }
 

@@ -57,6 +57,8 @@ pub(super) fn above_stdio(file: OwnedFd) -> Result<OwnedFd, Error> {
 #[derive(Debug)]
 pub(super) struct LaunchPlan {
     pub entry: EntryPlan,
+    /// Whether it is root of its user namespace from the start: it was made by nobody there.
+    pub becomes_root: bool,
     /// Namespaces of others to join: file and kind (`CLONE_NEW*`).
     pub joins: Vec<(OwnedFd, i32)>,
     /// The mount namespace whose /dev/shm is shared.
@@ -74,6 +76,8 @@ pub(super) struct LaunchPlan {
     pub nodes: Vec<Node>,
     /// Configs and secrets.
     pub files: Vec<FileStep>,
+    /// The handle of /dev, when it was made by the parent: nodes are in it already.
+    pub dev: Option<OwnedFd>,
     /// The slave of its terminal, bound on /dev/console.
     pub has_console: bool,
     pub hostname: Option<Vec<u8>>,

@@ -1,7 +1,7 @@
 //! Turns a process of the model into the child's [`ProcessPlan`]: user, environment, limits, filter, candidates.
 
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::mounts::c_string;
 use super::own_program::OwnProgram;
@@ -63,6 +63,19 @@ pub(super) fn open_terminal(master: OwnedFd, rows: u16, cols: u16) -> Result<Ope
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).map_err(refused)?;
     let (master, slave) = (above_stdio(master)?, above_stdio(slave)?);
     Ok(OpenStdio { plan: StdioPlan::Terminal(slave), console: Some(master) })
+}
+
+/// Gives pipes and the terminal to a user of a user namespace, who cannot be given them from inside: they belong to
+/// the host's root.
+pub(super) fn give_streams(stdio: &StdioPlan, uid: u32) -> Result<(), Error> {
+    let files = match stdio {
+        StdioPlan::Pipes(files) => files.as_slice(),
+        StdioPlan::Terminal(slave) => std::slice::from_ref(slave),
+    };
+    let is_terminal = matches!(stdio, StdioPlan::Terminal(_));
+    files.iter().try_for_each(|file| super::child::own_stream(file.as_fd(), uid, is_terminal)).map_err(|errno| {
+        Error::Step { step: "give the standard streams to the container's user".into(), source: errno.into() }
+    })
 }
 
 impl EntryPlan {

@@ -30,7 +30,7 @@
 //! another boot counts as missing.
 //!
 //! **Locks** are open-file-description locks: the kernel drops them when their holder dies. Order, outermost
-//! first: container, network, volume, cache mount; digest; `lock/gc` (shared to publish a reference to something,
+//! first: container, network, volume, cache mount; ids; digest; `lock/gc` (shared to publish a reference to something,
 //! exclusive to collect); `lock/names`. Nobody waits for an outer lock while holding an inner one. Readers of
 //! records (`ps`, `inspect`, `logs`) take none.
 //!
@@ -224,6 +224,11 @@ impl Store {
     /// Waits for the lock of `digest`: who holds it fetches or unpacks that content, others wait and find it there.
     pub fn lock_digest(&self, digest: &crate::base::id::Digest) -> Result<Lock> {
         Ok(Lock::exclusive(&self.root("lock/d").join(digest.hex()))?.removed_on_release())
+    }
+
+    /// Waits for the lock of the host's ids: who holds it chooses ids for a container that is about to be made.
+    pub fn lock_ids(&self) -> Result<Lock> {
+        Ok(Lock::exclusive(&self.root("lock/ids"))?)
     }
 
     /// A fresh path below `tmp/` that is swept once this process is gone. Nothing is made there.

@@ -59,12 +59,12 @@ pub(super) fn lowers(store: &Store, layers: &[Digest]) -> Vec<PathBuf> {
 
 fn resolve_mount(store: &Store, spec: &ContainerSpec, mount: &Mount) -> Result<ResolvedMount> {
     let source = match &mount.source {
-        MountSource::Bind { path, create, propagation, recursive } => {
+        MountSource::Bind { path, create, propagation, recursive, idmap } => {
             if *create && !path.exists() {
                 fs::create_dir_all(path)?;
             }
             let (path, propagation) = (path.clone(), propagation.clone());
-            ResolvedSource::Bind { path, subpath: None, propagation, recursive: *recursive }
+            ResolvedSource::Bind { path, subpath: None, propagation, recursive: *recursive, map_owners: *idmap }
         }
         MountSource::Volume { name, subpath, copy, .. } => {
             let record = store.volumes().get(name)?;
@@ -89,11 +89,13 @@ fn resolve_mount(store: &Store, spec: &ContainerSpec, mount: &Mount) -> Result<R
 fn resolve_volume(store: &Store, record: &VolumeRecord, subpath: &Option<String>) -> Result<ResolvedSource> {
     let option = |name: &str| record.options.get(name).map(String::as_str).unwrap_or_default();
     let flags: Vec<&str> = option("o").split(',').filter(|flag| !flag.is_empty()).collect();
-    let bind = |path: PathBuf, recursive: bool| ResolvedSource::Bind {
+    // What is the host's own keeps the host's ids.
+    let bind = |path: PathBuf, recursive: bool, map_owners: bool| ResolvedSource::Bind {
         path,
         subpath: subpath.clone(),
         propagation: None,
         recursive,
+        map_owners,
     };
     match option("type") {
         "tmpfs" => Ok(ResolvedSource::Tmpfs {
@@ -102,9 +104,9 @@ fn resolve_volume(store: &Store, record: &VolumeRecord, subpath: &Option<String>
             options: flags.iter().map(|flag| (*flag).to_owned()).collect(),
         }),
         "none" | "" if flags.contains(&"bind") || flags.contains(&"rbind") => {
-            Ok(bind(PathBuf::from(option("device")), flags.contains(&"rbind")))
+            Ok(bind(PathBuf::from(option("device")), flags.contains(&"rbind"), false))
         }
-        "" => Ok(bind(store.volumes().data_folder(&record.name), true)),
+        "" => Ok(bind(store.volumes().data_folder(&record.name), true, true)),
         kind => Err(Error::VolumeType { volume: record.name.clone(), kind: kind.to_owned() }),
     }
 }

@@ -9,7 +9,7 @@ use super::keeper::Kept;
 use super::{Error, Result};
 use crate::base::fs::{self, Durability};
 use crate::base::id::ContainerId;
-use crate::model::container::{ContainerSpec, NamespaceMode, ProcessIdentity};
+use crate::model::container::{ContainerSpec, NamespaceMode, ProcessIdentity, UserNamespaceMode};
 use crate::runtime::{self, Joins};
 use crate::store::Store;
 
@@ -66,7 +66,11 @@ pub(super) fn joins(store: &Store, spec: &ContainerSpec) -> Result<Joins> {
         }
     };
     let security = &spec.security;
-    Ok(Joins { pid: process(&security.pid)?, ipc: process(&security.ipc)?, uts: process(&security.uts)? })
+    let user = match &security.user {
+        UserNamespaceMode::Container(id) => process(&NamespaceMode::Container(id.clone()))?,
+        UserNamespaceMode::Host | UserNamespaceMode::Auto { .. } => None,
+    };
+    Ok(Joins { pid: process(&security.pid)?, ipc: process(&security.ipc)?, uts: process(&security.uts)?, user })
 }
 
 /// A namespace of a process; `None` when the process is gone.

@@ -25,12 +25,29 @@ pub struct Child {
 ///
 /// Source: clone(2).
 pub fn clone_process(namespaces: i32, cgroup: Option<BorrowedFd<'_>>, body: impl FnOnce() -> i32) -> Result<Child> {
+    clone_with(namespaces, 0, cgroup, body)
+}
+
+/// [`clone_process`], but what it makes is a child of the caller's parent, which reaps it. For the child of a clone.
+///
+/// Source: CLONE_PARENT in clone(2).
+pub fn clone_sibling(namespaces: i32, cgroup: Option<BorrowedFd<'_>>, body: impl FnOnce() -> i32) -> Result<Child> {
+    clone_with(namespaces, libc::CLONE_PARENT as u64, cgroup, body)
+}
+
+fn clone_with(
+    namespaces: i32,
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    body: impl FnOnce() -> i32,
+) -> Result<Child> {
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is plain old data for which all zeroes is the documented "nothing special".
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
-    arguments.flags = (namespaces as u64 & 0xffff_ffff) | libc::CLONE_PIDFD as u64;
+    arguments.flags = (namespaces as u64 & 0xffff_ffff) | flags | libc::CLONE_PIDFD as u64;
     arguments.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
-    arguments.exit_signal = libc::SIGCHLD as u64;
+    // A sibling tells its end as its maker would; the kernel takes no other word for it.
+    arguments.exit_signal = if flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 };
     if let Some(cgroup) = cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = cgroup.as_raw_fd() as u64;
@@ -68,6 +85,17 @@ pub fn exit(code: i32) -> ! {
 pub fn set_namespace(file: BorrowedFd<'_>, kinds: i32) -> Result<()> {
     // SAFETY: setns takes two numbers; the descriptor is valid for the call.
     check(libc::c_long::from(unsafe { libc::setns(file.as_raw_fd(), kinds) })).map(drop)
+}
+
+/// Opens the user namespace that owns a namespace. Source: NS_GET_USERNS(2const).
+///
+/// Errors: EPERM when it is not below the caller's.
+pub fn owner_of_namespace(namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    // SAFETY: the request takes no argument and returns a new descriptor.
+    let fd = check(libc::c_long::from(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS as _) }))?;
+    // SAFETY: the kernel returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// Gives the calling thread new namespaces (`CLONE_NEW*` bits). Source: unshare(2).
@@ -229,6 +257,18 @@ pub fn set_resource_limit(resource: i32, soft: u64, hard: u64) -> Result<()> {
     exchange_limit(resource, None, &mut old)?;
     let hard = hard.min(old.rlim_max);
     exchange_limit(resource, Some((soft.min(hard), hard)), &mut old)
+}
+
+/// Lifts every hard limit (`RLIMIT_*`) of `limits` that is lower than it says. Source: setrlimit(2).
+pub fn raise_hard_limits(limits: impl Iterator<Item = (i32, u64)>) {
+    for (resource, hard) in limits {
+        let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+        if exchange_limit(resource, None, &mut old).is_ok() && old.rlim_max < hard {
+            let soft = old.rlim_cur;
+            // Refused without CAP_SYS_RESOURCE: `set_resource_limit` then does what it can.
+            let _: Result<()> = exchange_limit(resource, Some((soft, hard)), &mut old);
+        }
+    }
 }
 
 fn exchange_limit(resource: i32, new: Option<(u64, u64)>, old: &mut libc::rlimit64) -> Result<()> {

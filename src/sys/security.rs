@@ -86,3 +86,43 @@ pub fn raise_permitted() -> Result<()> {
     // SAFETY: as above, read only.
     check(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) }).map(drop)
 }
+
+/// Another user of files (fsuid and fsgid) for the calling thread, which keeps all its capabilities; dropping it ends
+/// that. Source: setfsuid(2).
+#[derive(Debug)]
+pub struct FileUser {
+    old: (libc::c_long, libc::c_long),
+    // Of one thread: it must end where it began.
+    _thread: std::marker::PhantomData<*const ()>,
+}
+
+impl FileUser {
+    /// Errors: EPERM for who may not become that user.
+    pub fn new(uid: u32, gid: u32) -> Result<Self> {
+        let old = (set_file_user(libc::SYS_setfsuid, -1), set_file_user(libc::SYS_setfsgid, -1));
+        let user = Self { old, _thread: std::marker::PhantomData };
+        set_file_user(libc::SYS_setfsgid, gid.into());
+        set_file_user(libc::SYS_setfsuid, uid.into());
+        // The calls do not say whether they did it. An id that no user has changes nothing and tells the present one.
+        let now = (set_file_user(libc::SYS_setfsuid, -1), set_file_user(libc::SYS_setfsgid, -1));
+        if now != (libc::c_long::from(uid), libc::c_long::from(gid)) {
+            return Err(rustix::io::Errno::PERM);
+        }
+        // Those for files are taken from who leaves id 0.
+        raise_permitted()?;
+        Ok(user)
+    }
+}
+
+impl Drop for FileUser {
+    fn drop(&mut self) {
+        set_file_user(libc::SYS_setfsuid, self.old.0);
+        set_file_user(libc::SYS_setfsgid, self.old.1);
+    }
+}
+
+/// Returns the id from before.
+fn set_file_user(call: libc::c_long, id: libc::c_long) -> libc::c_long {
+    // SAFETY: both calls take one number and change the calling thread alone.
+    unsafe { libc::syscall(call, id) }
+}

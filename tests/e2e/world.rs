@@ -232,11 +232,17 @@ impl World {
     }
 
     /// The number of a container's first process, as its record has it.
+    #[track_caller]
     pub fn first_process(&self, name: &str) -> i32 {
+        self.first_process_now(name).expect("it runs")
+    }
+
+    /// The same, `None` while it does not run.
+    pub fn first_process_now(&self, name: &str) -> Option<i32> {
         let id = self.ok(&["ps", "-aq", "--no-trunc", name]);
-        let state = fs::read(self.base.join("root/containers").join(&id).join("state.json")).expect("it has a state");
-        let state: serde_json::Value = serde_json::from_slice(&state).expect("it is JSON");
-        state["process"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("it runs")
+        let state = fs::read(self.base.join("root/containers").join(&id).join("state.json")).ok()?;
+        let state: serde_json::Value = serde_json::from_slice(&state).ok()?;
+        state["process"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok())
     }
 
     /// Whether a process in one of this world's control groups runs this command.

@@ -13,7 +13,7 @@ use crate::cli::show::container;
 use crate::cli::show::time::nanosecond_time;
 use crate::model::container::{
     ContainerSpec, ContainerState, HealthStatus, Mount, MountSource, NamespaceMode, NetworkMode, RestartPolicy,
-    Seccomp, Status,
+    Seccomp, Status, UserNamespaceMode,
 };
 use crate::model::network::NetworkRecord;
 use crate::model::volume::VolumeRecord;
@@ -246,7 +246,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
         "ReadonlyRootfs": spec.read_only,
         "SecurityOpt": list_or_null(&options),
         "UTSMode": namespace(&security.uts, ""),
-        "UsernsMode": "",
+        "UsernsMode": user_namespace(&security.user),
         "Init": spec.init,
     });
     if let (Value::Object(all), Value::Object(more)) = (&mut value, limits) {
@@ -264,6 +264,15 @@ fn namespace(mode: &NamespaceMode, private: &str) -> String {
         NamespaceMode::Private => private.to_owned(),
         NamespaceMode::Host => "host".to_owned(),
         NamespaceMode::Container(id) => format!("container:{id}"),
+    }
+}
+
+fn user_namespace(mode: &UserNamespaceMode) -> String {
+    match mode {
+        UserNamespaceMode::Host => String::new(),
+        UserNamespaceMode::Auto { size: None } => "auto".to_owned(),
+        UserNamespaceMode::Auto { size: Some(size) } => format!("auto:size={size}"),
+        UserNamespaceMode::Container(id) => format!("container:{id}"),
     }
 }
 

@@ -8,6 +8,7 @@ use super::{port, volume};
 use crate::base::units::{parse_bytes, parse_duration};
 use crate::cli::{Failure, Mistake};
 use crate::engine::request::{HealthWish, Request};
+use crate::engine::users;
 use crate::model::container::{DeviceMapping, Logging, NamespaceMode, RestartPolicy, Seccomp};
 
 /// What `run` and `create` take besides the image and its command.
@@ -269,6 +270,13 @@ impl ContainerFlags {
                     None => return Err(Mistake::value(flag, value, "it takes host or container:NAME").into()),
                 };
             }
+        }
+        if let Some(mode) = &self.more.userns {
+            let other = match mode.strip_prefix("container:") {
+                Some(name) => Some(find(name)?),
+                None => None,
+            };
+            security.user = users::parse(mode, |_| Ok(other))?;
         }
         Ok(())
     }

@@ -54,9 +54,9 @@ pub struct MoreFlags {
     /// Control group namespace: host or private
     #[arg(long, value_name = "MODE")]
     cgroupns: Option<String>,
-    /// User namespace: host
+    /// User namespace: host, auto (root inside is nobody outside), auto:size=NUMBER or container:NAME
     #[arg(long, value_name = "MODE")]
-    userns: Option<String>,
+    pub userns: Option<String>,
     /// Time between health checks in the start period
     #[arg(long, value_name = "DURATION")]
     pub health_start_interval: Option<String>,
@@ -93,12 +93,6 @@ impl MoreFlags {
             Some("host") => security.cgroup = NamespaceMode::Host,
             Some("private") => security.cgroup = NamespaceMode::Private,
             Some(other) => return Err(Mistake::value("--cgroupns", other, "it takes host or private").into()),
-        }
-        match self.userns.as_deref() {
-            None | Some("" | "host") => {}
-            Some(other) => {
-                return Err(Mistake::value("--userns", other, "only the host's user namespace is supported").into());
-            }
         }
         match self.runtime.as_deref() {
             None | Some("wharf" | "runc" | "io.containerd.runc.v2" | "crun") => {}

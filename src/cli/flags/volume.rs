@@ -31,6 +31,7 @@ pub fn parse(text: &str, folder: &Path) -> Result<Mount, Mistake> {
             create: true,
             propagation: options.propagation.take(),
             recursive: true,
+            idmap: options.idmap,
         },
         Some(name) => volume(name.to_owned(), false, !options.nocopy),
     };
@@ -64,6 +65,7 @@ pub fn parse_mount(text: &str, folder: &Path) -> Result<Mount, Mistake> {
     let invalid = |reason: String| Mistake::value("--mount", text, reason);
     let (mut kind, mut source, mut target, mut read_only) = ("volume", None, None, false);
     let (mut propagation, mut subpath, mut nocopy, mut size_bytes, mut mode) = (None, None, false, None, None);
+    let mut idmap = false;
     for field in text.split(',') {
         let (key, value) = field.split_once('=').unwrap_or((field, "true"));
         match key.to_ascii_lowercase().as_str() {
@@ -75,6 +77,7 @@ pub fn parse_mount(text: &str, folder: &Path) -> Result<Mount, Mistake> {
             "volume-subpath" => subpath = Some(value.to_owned()),
             "volume-nocopy" => nocopy = matches!(value, "true" | "1"),
             "tmpfs-size" => size_bytes = Some(parse_bytes(value).map_err(|error| invalid(error.to_string()))?),
+            "idmap" => idmap = matches!(value, "true" | "1"),
             "tmpfs-mode" => mode = u32::from_str_radix(value, 8).ok(),
             _ => return Err(invalid(format!("there is no key `{key}`"))),
         }
@@ -83,7 +86,7 @@ pub fn parse_mount(text: &str, folder: &Path) -> Result<Mount, Mistake> {
     let target = target.ok_or_else(|| invalid("it needs target=/a/path/inside".into()))?;
     let source = match (kind, source) {
         ("bind", Some(path)) => {
-            MountSource::Bind { path: absolute(path, folder), create: false, propagation, recursive: true }
+            MountSource::Bind { path: absolute(path, folder), create: false, propagation, recursive: true, idmap }
         }
         ("volume", Some(name)) => {
             MountSource::Volume { name: name.to_owned(), subpath, copy: !nocopy, anonymous: false }
@@ -100,6 +103,7 @@ pub fn parse_mount(text: &str, folder: &Path) -> Result<Mount, Mistake> {
 struct Options {
     read_only: bool,
     nocopy: bool,
+    idmap: bool,
     propagation: Option<String>,
 }
 
@@ -113,6 +117,7 @@ impl Options {
                 // SELinux labels are not ours to set; the files are as they are.
                 "rw" | "z" | "Z" => {}
                 "nocopy" => options.nocopy = true,
+                "idmap" => options.idmap = true,
                 "shared" | "rshared" | "slave" | "rslave" | "private" | "rprivate" => {
                     options.propagation = Some(option.to_owned());
                 }
@@ -148,7 +153,7 @@ mod tests {
     use super::*;
 
     fn bind(path: &str) -> MountSource {
-        MountSource::Bind { path: path.into(), create: true, propagation: None, recursive: true }
+        MountSource::Bind { path: path.into(), create: true, propagation: None, recursive: true, idmap: false }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use crate::base::fs::{Context, Error, Result};
 use crate::engine;
+use crate::engine::owners::Owners;
 use crate::image::tar_reader::{EntryHeader, TarReader};
 use crate::runtime::root::{mkdir_in_root, open_in_root};
 
@@ -24,6 +25,8 @@ pub struct Destination<'a> {
     pub owner: Option<(u32, u32)>,
     /// The first part of every name, and what it becomes.
     pub renamed: Option<(PathBuf, PathBuf)>,
+    /// What the host calls owners there.
+    pub owners: Owners,
 }
 
 /// Unpacks an archive. Files that are there are replaced; folders are filled.
@@ -31,6 +34,7 @@ pub struct Destination<'a> {
 /// Errors: names with `..`, a folder where a file is or the other way round, what the file system says.
 pub fn extract(archive: impl Read, destination: &Destination<'_>) -> std::result::Result<(), engine::Error> {
     let mut reader = TarReader::new(archive);
+    let _user = destination.owners.act().context("write as the user of", &destination.folder)?;
     let mut times = Vec::new();
     while let Some(header) = reader.next_entry()? {
         let name = destination.name(&header.name)?;
@@ -39,8 +43,9 @@ pub fn extract(archive: impl Read, destination: &Destination<'_>) -> std::result
         }
         let path = destination.folder.join(&name);
         let parent = path.parent().unwrap_or(Path::new(""));
-        let folder = mkdir_in_root(destination.root, parent, Mode::from_raw_mode(0o755), destination.owner)
-            .context("create", parent)?;
+        let owner = destination.owner.map(|owner| destination.owners.to_host(owner));
+        let folder =
+            mkdir_in_root(destination.root, parent, Mode::from_raw_mode(0o755), owner).context("create", parent)?;
         let last = path.file_name().unwrap_or_default().to_owned();
         let entry = Entry { folder: folder.as_fd(), name: &last, path: &path, header: &header, destination };
         if let Some(handle) = entry.make(&mut reader)? {
@@ -131,7 +136,8 @@ impl Entry<'_> {
     }
 
     fn owner(&self) -> (Option<Uid>, Option<Gid>) {
-        let (uid, gid) = self.destination.owner.unwrap_or((self.header.uid, self.header.gid));
+        let owner = self.destination.owner.unwrap_or((self.header.uid, self.header.gid));
+        let (uid, gid) = self.destination.owners.to_host(owner);
         (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
     }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
 use crate::base::fs::{Context, Result};
+use crate::engine::owners::Owners;
 
 /// Longest name or link target that fits a header without a pax record.
 const HEADER_NAME_BYTES: usize = 100;
@@ -21,6 +22,8 @@ const ATTRIBUTE_NAMES_BYTES: usize = 64 << 10;
 /// An archive being written.
 pub struct Archive<W: Write> {
     builder: tar::Builder<W>,
+    /// What the host calls owners there.
+    owners: Owners,
     /// Device and inode of files with several names: the one already written.
     first_names: HashMap<(u64, u64), PathBuf>,
 }
@@ -32,9 +35,9 @@ pub fn open_child(folder: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Ow
 }
 
 impl<W: Write> Archive<W> {
-    /// Begins one.
-    pub fn new(output: W) -> Self {
-        Self { builder: tar::Builder::new(output), first_names: HashMap::new() }
+    /// Begins one of files that the host calls their owners so.
+    pub fn new(output: W, owners: Owners) -> Self {
+        Self { builder: tar::Builder::new(output), owners, first_names: HashMap::new() }
     }
 
     /// Writes the end of the archive.
@@ -54,7 +57,13 @@ impl<W: Write> Archive<W> {
             FileType::RegularFile => self.file(place, name, &stat),
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(place, c"", Vec::new()).context("read", name)?;
-                self.append(&mut header(&stat, tar::EntryType::Symlink, 0), name, target.as_bytes(), &[], io::empty())
+                self.append(
+                    &mut self.header(&stat, tar::EntryType::Symlink, 0),
+                    name,
+                    target.as_bytes(),
+                    &[],
+                    io::empty(),
+                )
             }
             // What listens on a socket is not in the archive, so it would be no use.
             FileType::Socket => Ok(()),
@@ -64,7 +73,7 @@ impl<W: Write> Archive<W> {
                     FileType::BlockDevice => tar::EntryType::Block,
                     _ => tar::EntryType::Fifo,
                 };
-                let mut header = header(&stat, kind, 0);
+                let mut header = self.header(&stat, kind, 0);
                 let numbers = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
                 header.set_device_major(numbers.0).context("archive", name)?;
                 header.set_device_minor(numbers.1).context("archive", name)?;
@@ -82,7 +91,7 @@ impl<W: Write> Archive<W> {
         if !name.as_os_str().is_empty() {
             let mut named = name.as_os_str().to_owned();
             named.push("/");
-            let mut header = header(&stat, tar::EntryType::Directory, 0);
+            let mut header = self.header(&stat, tar::EntryType::Directory, 0);
             self.append(&mut header, Path::new(&named), b"", &attributes(&folder), io::empty())?;
         }
         let mut names = Vec::new();
@@ -110,7 +119,7 @@ impl<W: Write> Archive<W> {
         if stat.st_nlink > 1 {
             let key = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.first_names.get(&key).cloned() {
-                let mut header = header(stat, tar::EntryType::Link, 0);
+                let mut header = self.header(stat, tar::EntryType::Link, 0);
                 return self.append(&mut header, name, first.as_os_str().as_bytes(), &[], io::empty());
             }
             self.first_names.insert(key, name.to_owned());
@@ -120,7 +129,19 @@ impl<W: Write> Archive<W> {
         let attributes = attributes(&file);
         // A file that grows meanwhile is cut, one that shrinks is filled up: the archive stays readable.
         let content = std::fs::File::from(file).take(size).chain(io::repeat(0)).take(size);
-        self.append(&mut header(stat, tar::EntryType::Regular, size), name, b"", &attributes, content)
+        self.append(&mut self.header(stat, tar::EntryType::Regular, size), name, b"", &attributes, content)
+    }
+
+    fn header(&self, stat: &Stat, kind: tar::EntryType, size: u64) -> tar::Header {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(stat.st_mode & 0o7777);
+        let (uid, gid) = self.owners.to_inside((stat.st_uid, stat.st_gid));
+        header.set_uid(u64::from(uid));
+        header.set_gid(u64::from(gid));
+        header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
+        header.set_size(size);
+        header
     }
 
     fn append(
@@ -158,17 +179,6 @@ impl<W: Write> Archive<W> {
 fn reopen(place: &OwnedFd, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", place.as_raw_fd());
     rustix::fs::open(path, flags | OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
-}
-
-fn header(stat: &Stat, kind: tar::EntryType, size: u64) -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(stat.st_mode & 0o7777);
-    header.set_uid(u64::from(stat.st_uid));
-    header.set_gid(u64::from(stat.st_gid));
-    header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
-    header.set_size(size);
-    header
 }
 
 /// Attributes that mean the same elsewhere, as pax records, sorted.

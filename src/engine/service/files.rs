@@ -25,6 +25,7 @@ pub(super) fn mount(project: &Project, volume: &ServiceVolume) -> Result<Mount> 
                 create: options.create_host_path.unwrap_or(true),
                 propagation: options.propagation,
                 recursive: options.recursive.as_deref() != Some("disabled"),
+                idmap: false,
             }
         }
         "tmpfs" => {

@@ -19,11 +19,13 @@ use policy::{health, logging, restart};
 use values::{bytes, milliseconds, plain};
 
 use super::request::Request;
-use super::{Engine, Error, Result, place};
+use super::{Engine, Error, Result, place, users};
 use crate::base::error::{Attribute, Explain};
 use crate::base::id::ContainerId;
 use crate::graph::observed::label;
-use crate::model::container::{Mount, MountSource, NamespaceMode, NetworkMode, RestartPolicy, Security};
+use crate::model::container::{
+    Mount, MountSource, NamespaceMode, NetworkMode, RestartPolicy, Security, UserNamespaceMode,
+};
 use crate::model::project::{Condition, Project, Service, ServiceVolume};
 use crate::model::reference::Reference;
 
@@ -173,6 +175,10 @@ impl Engine {
             ipc: self.namespace(project, "ipc", service.ipc.as_deref())?,
             uts: self.namespace(project, "uts", service.uts.as_deref())?,
             cgroup: self.namespace(project, "cgroup", service.cgroup.as_deref())?,
+            user: match service.userns_mode.as_deref() {
+                None => UserNamespaceMode::Host,
+                Some(mode) => users::parse(mode, |mode| self.container_of(project, mode))?,
+            },
             ..security
         })
     }

@@ -49,7 +49,7 @@ fn namespaces_of_another_container() {
     (security.pid, security.ipc, security.uts) = (other.clone(), other.clone(), other);
     second.net = NetNamespace::Join(namespace_of(running.identity, "net").unwrap());
     let identity = Some(running.identity);
-    second.joins = Joins { pid: identity, ipc: identity, uts: identity };
+    second.joins = Joins { pid: identity, ipc: identity, uts: identity, user: None };
     let output = second.output();
     let theirs = namespaces(&running.identity.pid.to_string());
     let expected: Vec<&str> = theirs.lines().skip(1).take(4).collect();

@@ -166,10 +166,3 @@ fn dropping_a_prepared_container_ends_it() {
     assert!(!is_alive(identity));
     cgroup.remove().unwrap();
 }
-
-#[test]
-fn ids_outside_the_host_are_refused_for_now() {
-    let mut bench = Bench::new(&["true"]);
-    bench.spec.uid_maps.push(crate::model::container::IdMap { inside: 0, outside: 100_000, count: 65_536 });
-    assert!(matches!(bench.run().unwrap_err(), Error::Unsupported { .. }));
-}

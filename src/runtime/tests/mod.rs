@@ -5,6 +5,7 @@ mod exec;
 mod isolation;
 mod launch;
 mod mounts;
+mod users;
 
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -173,7 +174,13 @@ fn bind(path: &Path, target: &str, read_only: bool) -> ResolvedMount {
     ResolvedMount {
         target: target.into(),
         read_only,
-        source: ResolvedSource::Bind { path: path.to_owned(), subpath: None, propagation: None, recursive: true },
+        source: ResolvedSource::Bind {
+            path: path.to_owned(),
+            subpath: None,
+            propagation: None,
+            recursive: true,
+            map_owners: false,
+        },
     }
 }
 

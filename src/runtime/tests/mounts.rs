@@ -106,6 +106,7 @@ fn a_subpath_stays_inside() {
             subpath: Some("../link".into()),
             propagation: None,
             recursive: true,
+            map_owners: false,
         },
     }];
     assert_eq!(bench.output(), "inside\n");
