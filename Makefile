@@ -22,7 +22,7 @@ demo: tools build
 	$(SUDO) scripts/demo target/release/wharf
 
 test: tools check
-	@scripts/packages busybox-static curl docker-registry iproute2 nftables iptables mmdebstrap debian-archive-keyring ca-certificates \
+	@scripts/packages busybox-static curl docker-registry skopeo iproute2 nftables iptables mmdebstrap debian-archive-keyring ca-certificates \
 		qemu-system-x86 kmod cpio xz-utils binutils
 	$(if $(SUDO),$(RUNNER)="$(SUDO)") $(CARGO) test --lib --bins --tests -- --skip vm::
 	$(if $(SUDO),$(RUNNER)="$(SUDO)") $(CARGO) test --test e2e vm::

@@ -257,10 +257,8 @@ impl Engine {
         let reference: Reference = name.parse()?;
         if policy == PullPolicy::Never {
             // Somebody who may not ask the registry takes what there is.
-            if platform.is_none()
-                && let Some(image) = self.store.images().resolve(&reference)?
-            {
-                return Ok(image);
+            if self.store.images().resolve(&reference)?.is_some() {
+                return Ok(image::find(&self.store, name, platform)?);
             }
             return Err(Error::ImageMissing { image: name.to_owned(), reason: "--pull never" });
         }

@@ -157,8 +157,10 @@ struct Part {
 }
 
 fn load_name(store: &Store, files: &Files, wanted: Wanted, progress: &dyn Progress) -> Result<Loaded> {
-    let text = || wanted.parts.first().map(|part| part.config.clone()).unwrap_or_default();
-    let name = wanted.references.first().map_or_else(text, ToString::to_string);
+    // Most name the config by its digest.
+    let digits = |part: &Part| part.config.rsplit('/').next().unwrap_or_default().chars().take(12).collect();
+    let unnamed = || wanted.parts.first().map(digits).unwrap_or_default();
+    let name = wanted.references.first().map_or_else(unnamed, ToString::to_string);
     let resource = format!("Image {name}");
     progress.working(&resource, "Loading");
     let images = wanted.parts.into_iter().map(|part| load_image(store, files, part)).collect::<Result<Vec<_>>>()?;

@@ -143,3 +143,63 @@ fn programs_of_another_processor_say_what_they_need() {
     world.wharf(&["docker", "buildx", "inspect", "--bootstrap"]).expect(0);
     world.expect_no_trace();
 }
+
+/// Debian's skopeo, which reads and writes what containers/image does: Podman, Buildah, CRI-O.
+fn skopeo(world: &World, words: &[&str]) {
+    let mut command = std::process::Command::new("skopeo");
+    let output = command.arg("--insecure-policy").args(words).current_dir(world.folder()).output();
+    let output = output.expect("skopeo is installed (`make test` does that)");
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn other_tools_take_what_we_make_and_we_what_they_make() {
+    let world = World::new();
+    let registry = Registry::start(&world, "registry", "");
+    let name = registry.name("tools/one:1");
+    world.write(
+        "one/Dockerfile",
+        "FROM busybox\nRUN mkdir /d && echo 1 >/d/a && echo 2 >/d/b && ln /d/a /d/c && ln -s a /d/l\n\
+         RUN rm /d/b && chmod 4711 /d/a && chown 7:8 /d/c\nCMD stat -c '%n %F %a %u %g %h' /d/*\n",
+    );
+    docker(&world, &["build", "-q", "-t", &name, "one"]);
+    let (id, said) = (docker(&world, &["images", "-q", "--no-trunc", &name]), docker(&world, &["run", "--rm", &name]));
+    docker(&world, &["save", "-o", "one.tar", &name]);
+    docker(&world, &["build", "-q", "-t", &name, "-o", "type=oci,dest=oci.tar", "one"]);
+    docker(&world, &["push", "-q", &name]);
+    let remote = format!("docker://{name}");
+    let zstd = format!("docker://{}", registry.name("tools/zstd:1"));
+    let insecure = ["--src-tls-verify=false", "--dest-tls-verify=false"];
+    for (options, from, to) in [
+        (&[][..], "docker-archive:one.tar", "docker-archive:1.tar:back/docker:1"),
+        (&[], "oci-archive:one.tar:1", "oci-archive:2.tar:latest"),
+        (&[], "oci-archive:oci.tar", "oci:layout:latest"),
+        (&["--dest-compress-format=zstd"], &remote, &zstd),
+        (&[], &remote, "docker-archive:3.tar:back/registry:1"),
+    ] {
+        skopeo(&world, &[&["copy", "-q"], &insecure[..], options, &[from, to]].concat());
+    }
+    docker(&world, &["rmi", &name]);
+    docker(&world, &["load", "-q", "-i", "1.tar"]);
+    docker(&world, &["load", "-q", "-i", "3.tar"]);
+    let loaded = docker(&world, &["load", "-q", "-i", "2.tar"]);
+    docker(&world, &["pull", "-q", &registry.name("tools/zstd:1")]);
+    let unnamed = loaded.trim_start_matches("Loaded image ID: ").to_owned();
+    for name in ["back/docker:1", "back/registry:1", &registry.name("tools/zstd:1"), &unnamed] {
+        // For zstd, which only OCI's manifests know, skopeo writes another config.
+        let same = docker(&world, &["image", "inspect", "-f", "{{.Id}}", name]) == id;
+        assert!(same || name.contains("/zstd:"), "{name}");
+        assert_eq!(docker(&world, &["run", "--rm", name]), said, "{name}");
+    }
+    // All platforms, there and back.
+    let multi = registry.name("tools/multi:1");
+    build(&world, &multi);
+    docker(&world, &["save", "-o", "multi.tar", &multi]);
+    let other = registry.name("tools/other:1");
+    let words = ["copy", "-q", "--all", "--dest-tls-verify=false", "oci-archive:multi.tar:1"];
+    skopeo(&world, &[&words[..], &[&format!("docker://{other}")]].concat());
+    docker(&world, &["pull", "-q", "--all-platforms", &other]);
+    assert_eq!(architectures(&world, &other).len(), 3);
+    drop(registry);
+    world.expect_no_trace();
+}
