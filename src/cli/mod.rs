@@ -20,6 +20,7 @@ mod members;
 mod output;
 mod progress;
 mod project;
+mod prune;
 mod remote;
 mod report;
 mod scope;

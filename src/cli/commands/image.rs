@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{build_image, history, image_prune, import, load, pull, push, rmi, save, tag};
 use crate::base::id::Digest;
 use crate::base::units::format_bytes;
+use crate::cli::prune;
 use crate::cli::show::filter::{Filters, age_limit};
 use crate::cli::show::list::{self, Format, JsonList};
 use crate::cli::show::table::Table;
@@ -204,7 +205,7 @@ impl<'a> Chosen<'a> {
         let filters = Filters::parse(&args.filter, &keys)?;
         let moment = |key: &str| -> Result<Option<Timestamp>, Failure> {
             let Some(name) = filters.values(key).last() else { return Ok(None) };
-            Ok(image_prune::created(&images.find(name)?))
+            Ok(prune::created(&images.find(name)?))
         };
         let (before, until) = (moment("before")?, age_limit(&filters)?);
         let older_than = before.into_iter().chain(until).min();
@@ -218,7 +219,7 @@ impl<'a> Chosen<'a> {
     }
 
     fn accepts_image(&self, image: &Image, references: &[crate::model::reference::Reference]) -> bool {
-        let created = image_prune::created(image);
+        let created = prune::created(image);
         let is_dangling = references.iter().all(|reference| reference.tag.is_none());
         self.filters.accept_labels(&image.config.config.labels)
             && self.dangling.is_none_or(|wanted| wanted == is_dangling)

@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use crate::base::units::format_bytes;
+use crate::cli::prune::{self, Chosen};
 use crate::cli::show::filter::{Filters, age_limit};
 use crate::cli::{Context, Mistake, Outcome};
-use crate::model::image::Image;
 use crate::store::GcOptions;
 
 /// Remove images without a name, or all that no container uses
@@ -36,15 +36,9 @@ pub struct BuildCache {
     filter: Vec<String>,
 }
 
-/// When an image was made.
-pub fn created(image: &Image) -> Option<jiff::Timestamp> {
-    image.config.created.as_ref()?.parse().ok()
-}
-
 /// Removes images; prints what went.
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let filters = Filters::parse(&args.filter, &["label", "label!", "until", "dangling"])?;
-    let until = age_limit(&filters)?;
     let only_dangling = match filters.values("dangling") {
         [] => !args.all,
         [text] if matches!(text.as_str(), "false" | "0") => false,
@@ -61,21 +55,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let engine = context.engine()?;
     let options =
         GcOptions { dangling_images: true, unused_images: !only_dangling, spools: true, ..GcOptions::default() };
-    let report = engine.store().gc_chosen(&options, &|image, _| {
-        let is_old = until.is_none_or(|until| created(image).is_some_and(|created| created < until));
-        is_old && filters.accept_labels(&image.config.config.labels)
-    })?;
+    let report = prune::images(&engine, &options, &Chosen::by(filters)?)?;
     let mut out = context.output();
-    if !report.images.is_empty() {
-        writeln!(out, "Deleted Images:")?;
-        for (id, names) in &report.images {
-            for name in names {
-                writeln!(out, "untagged: {name}")?;
-            }
-            writeln!(out, "deleted: {id}")?;
-        }
-        writeln!(out)?;
-    }
+    prune::tell_images(&mut out, &report)?;
     writeln!(out, "Total reclaimed space: {}", format_bytes(report.freed_bytes))?;
     out.flush()?;
     Ok(0)

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde_json::{Map, Value, json};
 
 use crate::cli::docker::{describe, inspect};
-use crate::cli::show::filter::{Filters, age_limit};
+use crate::cli::prune::{self, Chosen};
+use crate::cli::show::filter::Filters;
 use crate::cli::show::list::{self, Format, JsonList};
 use crate::cli::show::table::Table;
 use crate::cli::{Context, Mistake, Outcome, flags};
@@ -219,27 +220,14 @@ fn list(context: &Context, args: &List) -> Outcome {
 }
 
 fn prune(context: &Context, args: &Prune) -> Outcome {
-    let filters = Filters::parse(&args.filter, &["label", "label!", "until"])?;
-    let until = age_limit(&filters)?;
+    let chosen = Chosen::by(Filters::parse(&args.filter, &["label", "label!", "until"])?)?;
     let question = "WARNING! This will remove all custom networks not used by at least one container.";
     if !args.force && !context.confirm(question)? {
         return Ok(0);
     }
-    let engine = context.engine()?;
-    let users = engine.network_users()?;
-    let mut removed = Vec::new();
-    for network in engine.store().networks().list()? {
-        let is_old = until.is_none_or(|until| network.created < until);
-        let is_free = users.get(&network.id).is_none_or(Vec::is_empty);
-        if network.name != net::network::DEFAULT_NAME && is_free && is_old && filters.accept_labels(&network.labels) {
-            engine.remove_network(&network.id)?;
-            removed.push(network.name);
-        }
-    }
+    let removed = prune::networks(&context.engine()?, &chosen)?;
     let mut out = context.output();
-    if !removed.is_empty() {
-        writeln!(out, "Deleted Networks:\n{}\n", removed.join("\n"))?;
-    }
+    prune::tell(&mut out, "Networks", &removed)?;
     out.flush()?;
     Ok(0)
 }

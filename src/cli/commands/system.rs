@@ -1,14 +1,13 @@
 use std::collections::HashSet;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 use super::{disk_usage, events, info};
 use crate::base::units::format_bytes;
 use crate::cli::members::Member;
-use crate::cli::{Context, Failure, Outcome};
-use crate::engine::Engine;
-use crate::graph::observed::label;
+use crate::cli::prune::{self, Chosen};
+use crate::cli::show::filter::Filters;
+use crate::cli::{Context, Mistake, Outcome};
 use crate::image::{self, Repair};
-use crate::net::network::DEFAULT_NAME;
 use crate::store::GcOptions;
 
 /// The host's store
@@ -40,6 +39,9 @@ struct Prune {
     /// Do not ask
     #[arg(short, long)]
     force: bool,
+    /// Only what has this property: label=KEY[=VALUE], label!=KEY[=VALUE], until=TIME
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
 }
 
 /// Prove every image, layer and blob by its digest; finish or remove what killed processes and power cuts left
@@ -62,69 +64,49 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
 }
 
 fn prune(context: &Context, args: &Prune) -> Outcome {
-    if !args.force && !confirm(args)? {
+    let chosen = Chosen::by(Filters::parse(&args.filter, &["label", "label!", "until"])?)?;
+    if args.volumes && chosen.until().is_some() {
+        return Err(Mistake::value("--filter", "until", "volumes have no age: leave --volumes out").into());
+    }
+    if !args.force && !context.confirm(&question(args))? {
         return Ok(0);
     }
     let engine = context.engine()?;
     let mut out = context.output();
-    for (spec, state) in engine.store().containers().list()? {
-        let member = Member { spec, state };
-        if !member.is_up() {
-            engine.remove(&member.spec.id, false, args.volumes)?;
-            writeln!(out, "Container {}", member.spec.name)?;
-        }
-    }
-    prune_networks(&engine, &mut out)?;
+    let (containers, mut freed) = prune::containers(&engine, &chosen)?;
+    prune::tell(&mut out, "Containers", &containers)?;
+    prune::tell(&mut out, "Networks", &prune::networks(&engine, &chosen)?)?;
     if args.volumes {
-        for volume in engine.store().volumes().list()?.into_iter().filter(|volume| volume.anonymous) {
-            if engine.store().volumes().containers_using(&volume.name)?.is_empty() {
-                engine.remove_volume(&volume.name)?;
-                writeln!(out, "Volume {}", volume.name)?;
-            }
-        }
+        let (volumes, bytes) = prune::volumes(&engine, false, &chosen)?;
+        prune::tell(&mut out, "Volumes", &volumes)?;
+        freed += bytes;
     }
     let options = GcOptions {
         dangling_images: true,
         unused_images: args.all,
         build_cache: true,
+        steps_before: chosen.until(),
         spools: true,
-        ..GcOptions::default()
     };
-    let report = engine.store().gc(&options)?;
-    for (id, names) in &report.images {
-        writeln!(out, "Image {}", names.first().map_or(id.as_str(), String::as_str))?;
-    }
-    writeln!(out, "Total reclaimed space: {}", format_bytes(report.freed_bytes))?;
+    let report = prune::images(&engine, &options, &chosen)?;
+    prune::tell_images(&mut out, &report)?;
+    writeln!(out, "Total reclaimed space: {}", format_bytes(freed + report.freed_bytes))?;
     out.flush()?;
     Ok(0)
 }
 
-fn prune_networks(engine: &Engine, out: &mut impl Write) -> Result<(), Failure> {
-    let users = engine.network_users()?;
-    for network in engine.store().networks().list()? {
-        if network.name != DEFAULT_NAME && users.get(&network.id).is_none_or(Vec::is_empty) {
-            engine.remove_network(&network.id)?;
-            let project = network.labels.get(label::PROJECT);
-            writeln!(out, "Network {}{}", network.name, project.map(|name| format!(" of {name}")).unwrap_or_default())?;
-        }
-    }
-    Ok(())
-}
-
-fn confirm(args: &Prune) -> Result<bool, Failure> {
-    let mut what = "all stopped containers, all networks that no container uses, ".to_owned();
-    if args.volumes {
-        what.push_str("all anonymous volumes that no container uses, ");
-    }
-    what.push_str(if args.all { "all images that no container uses" } else { "all images without a name" });
-    let mut err = std::io::stderr().lock();
-    write!(err, "This removes {what} and what builds remember.\nAre you sure? [yN] ")?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    if !std::io::stdin().is_terminal() {
-        writeln!(err)?;
-    }
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+fn question(args: &Prune) -> String {
+    let images = if args.all { "images without at least one container associated to them" } else { "dangling images" };
+    let volumes = if args.volumes { "  - all anonymous volumes not used by at least one container\n" } else { "" };
+    format!(
+        "WARNING! This will remove:
+  - all stopped containers
+  - all networks not used by at least one container
+{volumes}  - all {images}
+  - {} build cache
+",
+        if args.all { "all" } else { "unused" }
+    )
 }
 
 /// Opening the engine heals containers whose supervisor died; the rest is the store's.

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::base::id::random_hex;
 use crate::base::units::format_bytes;
 use crate::cli::docker::{describe, inspect};
+use crate::cli::prune::{self, Chosen};
 use crate::cli::show::filter::Filters;
 use crate::cli::show::list::{self, Format, JsonList};
 use crate::cli::show::table::Table;
@@ -193,20 +194,9 @@ fn prune(context: &Context, args: &Prune) -> Outcome {
     if !args.force && !context.confirm(&question)? {
         return Ok(0);
     }
-    let engine = context.engine()?;
+    let (removed, freed) = prune::volumes(&context.engine()?, all, &Chosen::by(filters)?)?;
     let mut out = context.output();
-    let (mut removed, mut freed) = (Vec::new(), 0);
-    for volume in engine.store().volumes().list()? {
-        let wanted = (all || volume.anonymous) && filters.accept_labels(&volume.labels);
-        if wanted && engine.store().volumes().containers_using(&volume.name)?.is_empty() {
-            freed += crate::base::fs::tree_bytes(&engine.store().volumes().data_folder(&volume.name));
-            engine.remove_volume(&volume.name)?;
-            removed.push(volume.name);
-        }
-    }
-    if !removed.is_empty() {
-        writeln!(out, "Deleted Volumes:\n{}\n", removed.join("\n"))?;
-    }
+    prune::tell(&mut out, "Volumes", &removed)?;
     writeln!(out, "Total reclaimed space: {}", format_bytes(freed))?;
     out.flush()?;
     Ok(0)

@@ -3,7 +3,8 @@
 use std::io::Write;
 
 use crate::base::units::format_bytes;
-use crate::cli::show::filter::{Filters, age_limit};
+use crate::cli::prune::{self, Chosen};
+use crate::cli::show::filter::Filters;
 use crate::cli::{Context, Outcome};
 
 /// Remove all stopped containers
@@ -19,25 +20,13 @@ pub struct Args {
 
 /// Removes containers that do not run.
 pub fn run(context: &Context, args: &Args) -> Outcome {
-    let filters = Filters::parse(&args.filter, &["label", "label!", "until"])?;
-    let until = age_limit(&filters)?;
+    let chosen = Chosen::by(Filters::parse(&args.filter, &["label", "label!", "until"])?)?;
     if !args.force && !context.confirm("WARNING! This will remove all stopped containers.")? {
         return Ok(0);
     }
-    let scope = context.in_scope()?;
+    let (removed, freed) = prune::containers(&context.engine()?, &chosen)?;
     let mut out = context.output();
-    let (mut removed, mut freed) = (Vec::new(), 0);
-    for member in scope.all() {
-        let is_old = until.is_none_or(|until| member.spec.created < until);
-        if !member.is_up() && is_old && filters.accept_labels(&member.spec.labels) {
-            freed += crate::base::fs::tree_bytes(&scope.engine.store().containers().upper_folder(&member.spec.id));
-            scope.engine.remove(&member.spec.id, false, false)?;
-            removed.push(member.spec.id.as_str());
-        }
-    }
-    if !removed.is_empty() {
-        writeln!(out, "Deleted Containers:\n{}\n", removed.join("\n"))?;
-    }
+    prune::tell(&mut out, "Containers", &removed)?;
     writeln!(out, "Total reclaimed space: {}", format_bytes(freed))?;
     out.flush()?;
     Ok(0)
