@@ -23,9 +23,10 @@ pub(super) fn end(error: &clap::Error, arguments: &[OsString], program: &'static
     }
     let terminal = Terminal::detect(Ansi::Auto);
     let verb = verb_of(arguments);
-    let mut mistake = explain(error, program, verb);
+    let mut mistake = explain(error, program, verb, &command_of(arguments, program, verb));
     if let Mistake::Usage { hint, .. } = &mut mistake
-        && let Some(better) = dash_of(arguments).or_else(|| name_of_build(error, arguments, verb))
+        && let Some(better) =
+            dash_of(arguments).or_else(|| name_of_build(error, arguments, verb)).or_else(|| long_of(error, arguments))
     {
         *hint = Some(better);
     }
@@ -75,8 +76,29 @@ fn verb_of(arguments: &[OsString]) -> Option<&str> {
     words.find(|word| !is_group(word)).or(Some(first))
 }
 
-fn explain(error: &clap::Error, program: &str, verb: Option<&str>) -> Mistake {
-    let command = verb.map_or_else(|| program.to_owned(), |verb| format!("{program} {verb}"));
+/// The command as it is to be named: with its group, so that `image prune` is told from `volume prune`.
+fn command_of(arguments: &[OsString], program: &str, verb: Option<&str>) -> String {
+    const GROUPS: [&str; 8] = ["container", "image", "volume", "network", "system", "builder", "buildx", "manifest"];
+    let words = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
+    let mut words = words.skip_while(|word| word.starts_with('-') || *word == "docker");
+    match (words.next(), words.find(|word| !word.starts_with('-'))) {
+        (Some(group), Some(verb)) if GROUPS.contains(&group) => format!("{program} {group} {verb}"),
+        _ => verb.map_or_else(|| program.to_owned(), |verb| format!("{program} {verb}")),
+    }
+}
+
+/// `-all` was meant to be `--all`.
+fn long_of(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
+    let unknown = context(error, ContextKind::InvalidArg).first()?.strip_prefix('-')?.to_owned();
+    let is_meant = |argument: &&str| {
+        let letters = argument.strip_prefix('-').filter(|name| !name.starts_with('-') && name.len() > 2);
+        letters.is_some_and(|letters| unknown.len() == 1 && letters.contains(&unknown))
+    };
+    let argument = arguments.iter().filter_map(|argument| argument.to_str()).find(is_meant)?;
+    Some(format!("did you mean `-{argument}`? One hyphen stands before flags of one letter"))
+}
+
+fn explain(error: &clap::Error, program: &str, verb: Option<&str>, command: &str) -> Mistake {
     let text_of = |kind| context(error, kind).join(", ");
     let suggestion = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]
         .into_iter()

@@ -83,7 +83,7 @@ pub enum Error {
         count: usize,
     },
     /// The name belongs to another object.
-    #[error("the {kind} name `{name}` is in use by {holder}")]
+    #[error("the {kind} name `{name}` is already in use by {kind} {holder}")]
     NameInUse {
         /// What kind of object.
         kind: Kind,
