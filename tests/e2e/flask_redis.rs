@@ -1,29 +1,26 @@
 //! The example of the README, with a real flask and a real redis.
 
+use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::world::{World, eventually, free_port, get};
+
+/// Makes `python:3.12-slim` and `redis:7` present, as `make demo` does.
+pub fn import_base_images(world: &World) {
+    let own = world.command(&[]);
+    let images = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/base-images"))
+        .envs(own.get_envs().filter_map(|(key, value)| Some((key, value?))))
+        .arg(env!("CARGO_BIN_EXE_wharf"))
+        .output()
+        .expect("the script runs");
+    assert!(images.status.success(), "{}", String::from_utf8_lossy(&images.stderr));
+}
 
 #[test]
 fn the_example_counts_its_visitors() {
     let world = World::empty();
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let program = env!("CARGO_BIN_EXE_wharf");
-    let images = world
-        .command(&[])
-        .get_envs()
-        .fold(Command::new(root.join("scripts/base-images")), |mut command, (key, value)| {
-            if let Some(value) = value {
-                command.env(key, value);
-            }
-            command
-        })
-        .arg(program)
-        .output()
-        .expect("the script runs");
-    assert!(images.status.success(), "{}", String::from_utf8_lossy(&images.stderr));
-
+    import_base_images(&world);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for name in ["compose.yaml", "Dockerfile", ".dockerignore", "requirements.txt", "app.py"] {
         let text = std::fs::read_to_string(root.join("examples/flask-redis").join(name)).expect("the example is there");
         let port = free_port();
@@ -46,7 +43,6 @@ fn the_example_counts_its_visitors() {
     world.ok(&["up", "-d"]);
     let third = eventually("the page", || get(("127.0.0.1", port), "/").filter(|body| body.contains("seen")));
     assert!(third.contains("seen 3 times."), "{third}");
-    std::thread::sleep(Duration::from_millis(1));
     world.ok(&["down", "-v"]);
     world.expect_no_trace();
 }

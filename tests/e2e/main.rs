@@ -27,6 +27,7 @@ mod run;
 mod stress;
 mod terminal;
 mod trouble;
+mod tutorials;
 mod userns;
 #[cfg(target_arch = "x86_64")]
 mod vm;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::world::{World, eventually};
 
 /// A wharf on a terminal of its own.
-struct OnTerminal {
+pub struct OnTerminal {
     child: Child,
     master: File,
     screen: Arc<Mutex<Vec<u8>>>,
@@ -17,6 +17,11 @@ struct OnTerminal {
 
 impl OnTerminal {
     fn run(world: &World, arguments: &[&str]) -> Self {
+        Self::of(world.command(arguments))
+    }
+
+    /// Runs `program` with its arguments, folder and environment.
+    pub fn of(program: Command) -> Self {
         use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
         grantpt(&master).and_then(|()| unlockpt(&master)).expect("it can be opened");
@@ -24,11 +29,11 @@ impl OnTerminal {
         rustix::termios::tcsetwinsize(&master, size).expect("it has a size");
         let path = ptsname(&master, Vec::new()).expect("it has a name").into_string().expect("its name is text");
         let open = || File::options().read(true).write(true).open(&path).expect("it can be opened");
-        // `setsid -c` makes it the controlling terminal; wharf then runs in the same process.
-        let wharf = world.command(arguments);
+        // `setsid -c` makes it the controlling terminal; the program then runs in the same process.
         let mut command = Command::new("setsid");
-        command.arg("-c").arg(wharf.get_program()).args(wharf.get_args()).env_clear().env("TERM", "xterm");
-        command.envs(wharf.get_envs().filter_map(|(key, value)| Some((key, value?)))).current_dir(world.folder());
+        command.arg("-c").arg(program.get_program()).args(program.get_args()).env_clear().env("TERM", "xterm");
+        command.envs(program.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        command.current_dir(program.get_current_dir().expect("it has a folder"));
         let child = command
             .stdin(Stdio::from(open()))
             .stdout(Stdio::from(open()))
@@ -48,12 +53,12 @@ impl OnTerminal {
         Self { child, master: File::from(master), screen }
     }
 
-    fn screen(&self) -> String {
+    pub fn screen(&self) -> String {
         String::from_utf8_lossy(&self.screen.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 
     #[track_caller]
-    fn wait_for(&self, text: &str) {
+    pub fn wait_for(&self, text: &str) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !self.screen().contains(text) {
             assert!(Instant::now() < deadline, "no `{text}` in\n{}", self.screen());
@@ -65,8 +70,12 @@ impl OnTerminal {
         self.master.write_all(&[key]).expect("the terminal takes a key");
     }
 
+    pub fn types(&mut self, text: &str) {
+        self.master.write_all(text.as_bytes()).expect("the terminal takes keys");
+    }
+
     #[track_caller]
-    fn exit_code(&mut self) -> Option<i32> {
+    pub fn exit_code(&mut self) -> Option<i32> {
         let status = eventually("the end of wharf", || self.child.try_wait().expect("it is our child"));
         status.code()
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// What is looked at in there: limits and their enforcement, networks, events, the life of containers.
 const TESTS: [&str; 7] = ["build_image::", "change::", "files::", "limits::", "look::", "run::", "wait::"];
 /// The longest that the machine may take, emulated on a busy host.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 #[test]
 fn the_same_holds_with_control_groups_v2() {
@@ -26,7 +26,7 @@ fn the_same_holds_with_control_groups_v2() {
     strip(&own, &root.join("test/e2e"));
     // The tests have the program's path of here in them. Git is not there.
     let script = format!(
-        "#!/bin/sh\nmkdir -p '{}'\nln -s /test/wharf '{}'\nexec /test/e2e --test-threads 2 --skip git {}\n",
+        "#!/bin/sh\nmkdir -p '{}'\nln -sf /test/wharf '{}'\nexec /test/e2e --test-threads 2 --skip git {}\n",
         program.parent().expect("it is in a folder").display(),
         program.display(),
         TESTS.join(" "),
@@ -40,7 +40,9 @@ fn the_same_holds_with_control_groups_v2() {
         .current_dir(&root)
         .status();
     assert!(packed.expect("sh is there").success(), "the first root could not be packed");
-    let output = boot(&folder.join("vmlinuz"), &archive);
+    let boot = || boot(&folder.join("vmlinuz"), &archive);
+    // The emulator itself has been seen to stand still, about once in ten times.
+    let output = boot().or_else(|_| boot()).unwrap_or_else(|console| panic!("the machine does not end:\n{console}"));
     let is_well = output.contains("test result: ok.") && output.contains("the tests ended with 0");
     assert!(is_well, "{}", what_failed(&output));
     // A filter that fits nothing would be a test that cannot fail.
@@ -66,8 +68,8 @@ fn set_executable(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it can be changed");
 }
 
-/// Runs the machine to its end and returns what it wrote to its console.
-fn boot(kernel: &Path, archive: &Path) -> String {
+/// Runs the machine to its end and returns what it wrote to its console; as an error when it does not end.
+fn boot(kernel: &Path, archive: &Path) -> Result<String, String> {
     let console: PathBuf = archive.with_file_name("console");
     let mut machine = Command::new("qemu-system-x86_64")
         .args(["-accel", "tcg,thread=multi", "-M", "q35", "-m", "2500", "-smp", "2"])
@@ -91,11 +93,11 @@ fn boot(kernel: &Path, archive: &Path) -> String {
         if Instant::now() > deadline {
             machine.kill().expect("it can be killed");
             machine.wait().expect("it ends");
-            panic!("the machine does not end:\n{}", what_failed(&read(&console)));
+            return Err(what_failed(&read(&console)));
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    read(&console)
+    Ok(read(&console))
 }
 
 fn read(console: &Path) -> String {

@@ -46,10 +46,10 @@ fn a_failing_health_check_is_told_with_what_it_said() {
         assert!(answer.stderr.contains(expected), "no `{expected}` in\n{}", answer.stderr);
     }
     world.write("compose.yaml", &file(100_000));
-    let answer = world.wharf(&["up", "--wait", "--wait-timeout", "1"]).expect(1);
+    let answer = world.wharf(&["up", "--wait", "--wait-timeout", "4"]).expect(1);
     let expected = "is not healthy in time; its last probe exited with code 4 (not yet)";
     assert!(answer.stderr.contains(expected), "{}", answer.stderr);
-    let answer = world.wharf(&["start", "--wait", "--wait-timeout", "1"]).expect(1);
+    let answer = world.wharf(&["start", "--wait", "--wait-timeout", "4"]).expect(1);
     assert!(answer.stderr.contains(expected), "{}", answer.stderr);
 }
 
