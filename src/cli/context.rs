@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use super::arguments::Global;
+use super::menu;
 use super::progress::{BuildProgress, Mode, Reporter};
 use super::report;
 use super::terminal::{Ansi, Terminal};
@@ -93,7 +94,7 @@ impl Context {
     pub fn warn(&self, message: &str) {
         let text = report::render_warning(message, self.terminal.stderr_colour);
         // A warning that nobody can read must not end the work.
-        drop(io::stderr().lock().write_all(text.as_bytes()));
+        menu::write_stderr(&text);
     }
 
     /// Shows an error with its causes, excerpts and hint.
@@ -103,12 +104,12 @@ impl Context {
             false => report::render(error, self.terminal.stderr_colour),
         };
         // Nobody reads our errors: the exit code still tells.
-        drop(io::stderr().lock().write_all(text.as_bytes()));
+        menu::write_stderr(&text);
     }
 
     /// Says something on stderr, such as `Gracefully Stopping...`.
     pub fn say(&self, message: &str) {
-        drop(io::stderr().lock().write_all(format!("{message}\n").as_bytes()));
+        menu::write_stderr(&format!("{message}\n"));
     }
 
     pub(super) fn progress_mode(&self) -> Mode {

@@ -17,6 +17,7 @@ mod failure;
 mod flags;
 mod interactive;
 mod members;
+mod menu;
 mod output;
 mod progress;
 mod project;

@@ -7,9 +7,13 @@
 //! terminal: SIGINT, SIGTERM (signalfd) ──>┘
 //! ```
 //!
+//! On a terminal there is a menu as soon as everything is up ([`keys`]).
+//!
 //! The loop runs from the first start on, also while other containers still wait for their dependencies: what a
 //! container prints is seen at once, and the end that `--exit-code-from` waits for is never missed.
 //! The first Ctrl-C stops everything gracefully, the second one kills.
+
+mod keys;
 
 use std::collections::BTreeSet;
 use std::io::{BufWriter, PipeReader, PipeWriter, Read, Stderr, StdoutLock, Write};
@@ -26,12 +30,14 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::interactive::exit_code;
 use super::members::Member;
+use super::menu::{self, AboveMenu, Menu};
 use super::output::follow::{Ended, Follower};
 use super::output::printer::{Look, Printer};
 use super::progress::Reporter;
 use super::signals::{self, Signals};
 use super::watching::Screen;
 use super::{Context, Failure, Mistake, Outcome};
+use crate::compose::Loaded;
 use crate::engine::execute::Execution;
 use crate::engine::up::Up;
 use crate::engine::{self, Engine};
@@ -85,6 +91,12 @@ pub struct Attached<'a> {
     pub timeout: Option<Duration>,
     /// The services that were named.
     pub named: &'a [String],
+    /// The project with its files, for a watch that begins later.
+    pub loaded: &'a Loaded,
+    /// What such a watch would do.
+    pub watch_options: watch::Options,
+    /// Whether there are keys to press (`--menu`).
+    pub menu: bool,
 }
 
 /// What the workers tell the loop.
@@ -117,7 +129,7 @@ impl Bell<'_> {
     }
 }
 
-type Output = Follower<BufWriter<StdoutLock<'static>>, BufWriter<Stderr>>;
+type Output = Follower<BufWriter<AboveMenu<StdoutLock<'static>>>, BufWriter<AboveMenu<Stderr>>>;
 
 /// How far a stop has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,6 +153,10 @@ struct Course {
     stop: Stop,
     /// The second Ctrl-C came.
     killed: bool,
+    /// The user wants everything to go on without us.
+    detached: bool,
+    /// The keys, once everything is up and until it is to be stopped.
+    menu: Option<Menu>,
     /// What to end with, once something decided it.
     code: Option<u8>,
     failure: Option<Failure>,
@@ -149,6 +165,7 @@ struct Course {
 impl Course {
     fn goes_on(&self, output: &Output) -> bool {
         match self.stop {
+            Stop::No if self.detached => false,
             Stop::No => self.up_running || self.watching || !(output.is_empty() || self.failure.is_some()),
             Stop::Wanted | Stop::Running => true,
             Stop::Done => self.up_running,
@@ -159,7 +176,7 @@ impl Course {
 impl Attached<'_> {
     /// Runs until everything has ended. Returns what `up` in the foreground exits with.
     pub fn run(self, reporter: Reporter, watch: Option<Watch<'_>>) -> Outcome {
-        let signals = Signals::block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
+        let signals = Signals::block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCONT])?;
         let (bell_reader, bell_writer) =
             std::io::pipe().map_err(|source| Mistake::System { operation: "make a pipe", source })?;
         let (sender, receiver) = channel();
@@ -220,30 +237,52 @@ impl Attached<'_> {
         bell: Bell<'s>,
         mut watching: Watching<'s>,
     ) -> Outcome {
-        let mut course =
-            Course { up_running: true, watching: false, stop: Stop::No, killed: false, code: None, failure: None };
+        let mut course = Course {
+            up_running: true,
+            watching: false,
+            stop: Stop::No,
+            killed: false,
+            detached: false,
+            menu: None,
+            code: None,
+            failure: None,
+        };
         while course.goes_on(&output) {
-            events.wait(&output)?;
+            let keys = events.wait(&output, course.menu.as_ref())?;
             while let Some(news) = events.next_news() {
                 let is_up = matches!(news, News::Up(Ok(_)));
                 self.take_news(news, &mut output, &mut course)?;
-                if is_up
-                    && course.stop == Stop::No
-                    && let Some(watch) = watching.watch.take()
-                {
-                    course.watching = true;
-                    scope.spawn(move || self.keep(watch, watching.end, bell));
+                if is_up && course.stop == Stop::No {
+                    let watch = watching.watch.take();
+                    course.watching = watch.is_some();
+                    if self.menu {
+                        course.menu = Some(Menu::show(self.context, course.watching)?);
+                    }
+                    if let Some(watch) = watch {
+                        scope.spawn(move || self.keep(watch, watching.end, bell));
+                    }
                 }
             }
             for ended in output.turn()? {
                 self.container_ended(&ended, &mut course);
             }
+            menu::redraw();
+            if keys {
+                self.take_keys(scope, &mut course, watching.end, bell)?;
+            }
             while let Some(signal) = events.signals.next() {
+                if signal == Signal::SIGCONT {
+                    course.menu.iter_mut().for_each(Menu::resume);
+                    continue;
+                }
+                // Words, and an ordinary terminal, from here on.
+                course.menu = None;
                 if self.interrupted(signal, &mut course) {
                     scope.spawn(move || bell.ring(News::Stopped(self.kill_all())));
                 }
             }
             if course.stop == Stop::Wanted {
+                course.menu = None;
                 cancelled.store(true, Ordering::Relaxed);
                 watching.end.set();
                 let is_watched = course.watching && !watching.end.is_building();
@@ -254,6 +293,10 @@ impl Attached<'_> {
             }
         }
         output.turn()?;
+        course.menu = None;
+        if course.detached {
+            self.context.say("Detached: the containers go on in the background");
+        }
         match (course.code, course.failure) {
             (Some(code), _) => Ok(code),
             (None, Some(failure)) => Err(failure),
@@ -262,8 +305,9 @@ impl Attached<'_> {
     }
 
     fn output(&self) -> Output {
-        let err = BufWriter::with_capacity(0, std::io::stderr());
-        let mut printer = Printer::new(self.look, &self.context.terminal, self.context.output(), err);
+        let out = BufWriter::with_capacity(16 << 10, AboveMenu(std::io::stdout().lock()));
+        let err = BufWriter::with_capacity(0, AboveMenu(std::io::stderr()));
+        let mut printer = Printer::new(self.look, &self.context.terminal, out, err);
         let mut names = Vec::new();
         for (name, service) in self.project.services.iter().filter(|(name, _)| self.shown.contains(*name)) {
             let count = self.up.wish.scale.get(name).copied().unwrap_or_else(|| converge::replicas(service));
@@ -295,6 +339,10 @@ impl Attached<'_> {
             }
             News::Watched(result) => {
                 course.watching = false;
+                if let Some(menu) = &course.menu {
+                    menu.set_watching(false);
+                    self.context.say("Watch disabled");
+                }
                 if let Err(error) = result {
                     self.context.show_error(&error);
                 }
@@ -395,14 +443,16 @@ struct Events {
 }
 
 impl Events {
-    /// Waits until something has happened.
-    fn wait(&self, output: &Output) -> Result<(), Failure> {
+    /// Waits until something has happened; whether that is a key.
+    fn wait(&self, output: &Output, menu: Option<&Menu>) -> Result<bool, Failure> {
         let logs = output.fds();
         let own = [self.bell.as_fd(), self.signals.as_fd()];
+        let keys = menu.and_then(Menu::fd);
         let mut fds: Vec<PollFd<'_>> =
-            own.iter().chain(&logs).map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+            keys.iter().chain(&own).chain(&logs).map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         match poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Ok(_) => Ok(keys.is_some() && !fds[0].revents().is_empty()),
+            Err(rustix::io::Errno::INTR) => Ok(false),
             Err(errno) => Err(Mistake::System { operation: "wait for containers", source: errno.into() }.into()),
         }
     }

@@ -53,6 +53,12 @@ impl Stop {
         self.bell.ring();
     }
 
+    /// Nobody wishes it any more: for the next watch, once this one has ended.
+    pub fn reset(&self) {
+        self.flag.store(false, Ordering::Relaxed);
+        self.bell.clear();
+    }
+
     /// Whether it is to end.
     pub fn is_set(&self) -> bool {
         self.flag.load(Ordering::Relaxed)

@@ -144,3 +144,62 @@ volumes: {data: }
     assert!(screen.contains("\x1b[?25l") == screen.contains("\x1b[?25h"), "the cursor is hidden for good: {screen:?}");
     world.ok(&["down", "-v", "-t", "0"]);
 }
+
+#[test]
+fn keys_watch_view_and_detach() {
+    let world = World::new();
+    world.write("src/a", "one\n");
+    world.write(
+        "compose.yaml",
+        "services:
+  web:
+    image: busybox
+    command: [sh, -c, 'trap \"exit 0\" TERM; echo ready; while true; do [ -e /srv/b ] && echo arrived && rm /srv/b; sleep 0.05; done']
+    develop: {watch: [{path: src, target: /srv, action: sync}]}
+",
+    );
+    let mut up = OnTerminal::run(&world, &["up"]);
+    let modes = rustix::termios::tcgetattr(&up.master).expect("a terminal").local_modes;
+    up.wait_for("Enable Watch");
+    up.wait_for("Detach");
+    let keys = rustix::termios::tcgetattr(&up.master).expect("a terminal").local_modes;
+    use rustix::termios::LocalModes;
+    assert_eq!(keys & (LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG), LocalModes::ISIG);
+    up.press(b'h');
+    up.wait_for("leave the containers running in the background");
+    up.press(b'v');
+    up.wait_for("STATUS");
+    up.press(b'w');
+    up.wait_for("Watch enabled");
+    up.wait_for("Disable Watch");
+    world.write("src/b", "two\n");
+    // A line of a container takes the menu's place, and the menu stands below it again.
+    up.wait_for("\r\x1b[2K\x1b[36mweb-1  | \x1b[0marrived\r\n");
+    let screen = up.screen();
+    let line = screen.find("arrived\r\n").expect("it was seen") + "arrived\r\n".len();
+    eventually("the menu", || up.screen()[line..].contains("Disable Watch").then_some(()));
+    up.press(b'w');
+    up.wait_for("Watch disabled");
+    up.press(b'd');
+    assert_eq!(up.exit_code(), Some(0), "{}", up.screen());
+    assert!(up.screen().ends_with("Detached: the containers go on in the background\r\n"), "{:?}", up.screen());
+    assert_eq!(rustix::termios::tcgetattr(&up.master).expect("a terminal").local_modes, modes);
+    assert_eq!(world.ok(&["ps", "--format", "{{.Service}} {{.State}}"]), "web running");
+
+    // Attached again, Ctrl-C stops it; the menu is gone before that is said.
+    let mut again = OnTerminal::run(&world, &["up", "--watch"]);
+    again.wait_for("Disable Watch");
+    again.press(CTRL_C);
+    assert_eq!(again.exit_code(), Some(130), "{}", again.screen());
+    assert!(again.screen().contains("\r\x1b[2KGracefully"), "{:?}", again.screen());
+    assert_eq!(rustix::termios::tcgetattr(&again.master).expect("a terminal").local_modes, modes);
+    // Who does not want keys has none.
+    let mut without = OnTerminal::run(&world, &["up", "--menu=false"]);
+    without.wait_for("ready");
+    without.press(b'd');
+    without.press(CTRL_C);
+    assert_eq!(without.exit_code(), Some(130), "{}", without.screen());
+    assert!(!without.screen().contains("Detach"), "{}", without.screen());
+    world.ok(&["down", "-t", "0"]);
+    world.expect_no_trace();
+}

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use crate::cli::output::printer::Look;
 use crate::cli::session::{Abort, Attached};
-use crate::cli::{Context, Failure, Mistake, Outcome, flags};
+use crate::cli::{Context, Failure, Mistake, Outcome, flags, menu};
 use crate::engine::images::{ImageWish, PullPolicy};
 use crate::engine::up::Up;
 use crate::graph::converge::{Recreate, Wish};
@@ -62,7 +62,8 @@ pub struct Args {
     /// Seconds until SIGKILL when containers are stopped
     #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true)]
     timeout: Option<i64>,
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, hide = true)]
+    /// Keys to press while attached to a terminal (default; also COMPOSE_MENU)
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     menu: Option<bool>,
     /// Return once everything runs, or is healthy where it has a health check
     #[arg(long)]
@@ -272,15 +273,13 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     };
     let shown = args.shown(project)?;
     let engine = context.engine_with_launcher()?;
+    let watch_options = crate::watch::Options {
+        services: args.services.clone(),
+        scale: up.wish.scale.clone(),
+        ..flags::watch_options(project)
+    };
     let watch = match args.watch && !context.global.dry_run {
-        true => {
-            let options = crate::watch::Options {
-                services: args.services.clone(),
-                scale: up.wish.scale.clone(),
-                ..flags::watch_options(project)
-            };
-            Some(Watch::new(&engine, &loaded, options)?)
-        }
+        true => Some(Watch::new(&engine, &loaded, watch_options.clone())?),
         false => None,
     };
     let reporter = context.reporter("Running");
@@ -305,6 +304,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         abort: args.abort(),
         timeout,
         named: &args.services,
+        loaded: &loaded,
+        watch_options,
+        menu: menu::wanted(context, args.menu),
     }
     .run(reporter, watch)
 }

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::sys::signal::Signal;
 
 pub use keys::DetachKeys;
-pub use raw::{RawMode, window_size};
+pub use raw::{KeyMode, RawMode, window_size};
 
 use super::signals::Signals;
 use super::{Failure, Mistake, Outcome};

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, Once};
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 
 use super::system;
 use crate::cli::Failure;
@@ -59,6 +59,44 @@ fn restore_on_panic() {
             next(panic);
         }));
     });
+}
+
+/// Keeps stdin's terminal giving keys as they are pressed, unseen, as long as it lives. Ctrl-C stays a signal.
+#[derive(Debug)]
+pub struct KeyMode {
+    before: Option<Termios>,
+}
+
+impl KeyMode {
+    /// Switches to that mode.
+    pub fn enter() -> Result<Self, Failure> {
+        let stdin = io::stdin();
+        let before = tcgetattr(&stdin).map_err(|errno| system("read the terminal's mode", errno))?;
+        let mut keys = before.clone();
+        keys.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+        keys.special_codes[SpecialCodeIndex::VMIN] = 1;
+        keys.special_codes[SpecialCodeIndex::VTIME] = 0;
+        remember(Some(before.clone()));
+        restore_on_panic();
+        tcsetattr(&stdin, OptionalActions::Now, &keys).map_err(|errno| system("set the terminal's mode", errno))?;
+        Ok(Self { before: Some(before) })
+    }
+
+    /// Leaves the terminal as it is now: it is somebody else's.
+    pub fn forget(mut self) {
+        self.before = None;
+        remember(None);
+    }
+}
+
+impl Drop for KeyMode {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            // A terminal that is gone needs no mode.
+            let _gone = tcsetattr(io::stdin(), OptionalActions::Now, before);
+            remember(None);
+        }
+    }
 }
 
 /// Rows and columns of the terminal behind `stream`, where it is one.

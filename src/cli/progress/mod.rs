@@ -8,7 +8,6 @@ pub mod painter;
 mod plain;
 mod steps;
 
-use std::io::{self, Write};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
@@ -190,7 +189,7 @@ impl Progress for Reporter {
 /// Writes progress; nobody to read it is no reason to stop.
 fn write_stderr(text: &str) {
     if !text.is_empty() {
-        drop(io::stderr().lock().write_all(text.as_bytes()));
+        crate::cli::menu::write_stderr(text);
     }
 }
 
