@@ -287,7 +287,11 @@ fn resolve_images(
             }
         }
         let fetch = |(reference, platform): &(Reference, Platform)| -> Result<Image, Error> {
-            let policy = if request.pull { PullPolicy::Always } else { PullPolicy::Missing };
+            let policy = if request.pull && !request.fresh.contains(reference) {
+                PullPolicy::Always
+            } else {
+                PullPolicy::Missing
+            };
             let platforms = Platforms::Of(vec![platform.to_string()]);
             let options = PullOptions { platforms, policy, ..PullOptions::default() };
             image::pull(store, reference, &options, progress).map_err(|source| Error::Image {

@@ -57,6 +57,8 @@ pub struct BuildRequest {
     pub additional_contexts: BTreeMap<String, String>,
     /// Secrets that RUN steps may mount, by id.
     pub secrets: BTreeMap<String, SecretSource>,
+    /// Images that were built here a moment ago: they are taken as they are, also with `pull`.
+    pub fresh: Vec<Reference>,
     /// Where results of steps are looked for besides the store.
     pub cache_from: Vec<CachePlace>,
     /// Where results of steps are written to.
@@ -93,6 +95,7 @@ impl BuildRequest {
             ulimits: BTreeMap::new(),
             additional_contexts: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            fresh: Vec::new(),
             cache_from: Vec::new(),
             cache_to: Vec::new(),
             resource: "build".into(),

@@ -44,7 +44,7 @@ pub struct Global {
     #[arg(short, long, value_name = "NAME")]
     pub project_name: Option<String>,
     /// Folder that relative paths start from (default: the first file's)
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", alias = "workdir")]
     pub project_directory: Option<PathBuf>,
     /// Profile to enable; may be given several times, `*` is all
     #[arg(long = "profile", value_name = "PROFILE")]
@@ -70,6 +70,12 @@ pub struct Global {
     /// Names with `_` instead of `-`
     #[arg(long)]
     pub compatibility: bool,
+    /// Write no control characters (Compose's old name of `--ansi never`)
+    #[arg(long, hide = true)]
+    no_ansi: bool,
+    /// Says more in Compose; everything is said here
+    #[arg(long, hide = true)]
+    verbose: bool,
     /// A registry of published projects to speak HTTP to
     #[arg(long, value_name = "HOST", hide = true)]
     pub insecure_registry: Vec<String>,
@@ -78,7 +84,8 @@ pub struct Global {
 impl Global {
     /// `--ansi`, else `COMPOSE_ANSI`, else automatic.
     pub fn ansi(&self) -> Ansi {
-        self.ansi.or_else(|| from_environment("COMPOSE_ANSI")).unwrap_or_default()
+        let flag = if self.no_ansi { Some(Ansi::Never) } else { self.ansi };
+        flag.or_else(|| from_environment("COMPOSE_ANSI")).unwrap_or_default()
     }
 
     /// `--parallel`, else `COMPOSE_PARALLEL_LIMIT`: how many things are done at once; `None` is no limit.

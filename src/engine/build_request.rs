@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::contexts;
 use super::images::ImageWish;
 use super::service::image_name;
 use super::{Error, Result};
@@ -58,7 +59,18 @@ pub(super) fn build_request(
         .collect();
     request.allow_host_network = build.entitlements.iter().any(|name| name == "network.host");
     request.allow_insecure = build.privileged || build.entitlements.iter().any(|name| name == "security.insecure");
-    request.additional_contexts = build.additional_contexts.clone();
+    for (name, value) in &build.additional_contexts {
+        let value = match contexts::service(project, value) {
+            Some(service) => {
+                let image: Reference = image_name(project, service).parse()?;
+                let address = format!("docker-image://{}", image.canonical());
+                request.fresh.push(image);
+                address
+            }
+            None => value.clone(),
+        };
+        request.additional_contexts.insert(name.clone(), value);
+    }
     let refused = |what: &str, value: &str, reason| Error::Refused { what: what.into(), value: value.into(), reason };
     for text in &build.cache_from {
         let place = build::parse_cache_from(text, &project.working_dir);

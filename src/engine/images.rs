@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::build_request::build_request;
+use super::contexts;
 use super::service::{HAS_NO_IMAGE, image_name, in_service};
 use super::{Engine, Error, Result};
 use crate::build::{self, BuildRequest, DockerfileSource, RemoteContext};
@@ -49,7 +50,7 @@ pub struct ImageWish {
 }
 
 /// How one image is to be had.
-enum Need<'p> {
+pub(super) enum Need<'p> {
     Pull(Reference),
     Build(&'p Build),
     /// Pull, and build if that fails.
@@ -72,7 +73,21 @@ impl Engine {
         if needs.is_empty() {
             return Ok(());
         }
-        let queue = Mutex::new(needs.values());
+        for round in contexts::rounds(project, &needs)? {
+            self.satisfy_all(project, &round, wish, progress)?;
+        }
+        Ok(())
+    }
+
+    /// Gets images that do not need each other, all at once.
+    fn satisfy_all(
+        &self,
+        project: &Project,
+        needs: &[&(&Service, Need<'_>)],
+        wish: &ImageWish,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let queue = Mutex::new(needs.iter());
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
         let work = || -> Vec<Result<()>> {
             std::iter::from_fn(next)
@@ -112,7 +127,7 @@ impl Engine {
 
     fn needs<'p>(
         &self,
-        project: &Project,
+        project: &'p Project,
         services: &[&'p Service],
         wish: &ImageWish,
     ) -> Result<BTreeMap<String, (&'p Service, Need<'p>)>> {
@@ -128,6 +143,7 @@ impl Engine {
                 needs.insert(name, (service, need));
             }
         }
+        contexts::add_built(project, &mut needs);
         for service in services.iter().copied() {
             for (name, reference) in further_images(service)? {
                 let is_here = self.store.images().resolve(&reference)?.is_some();
@@ -335,6 +351,20 @@ impl Engine {
                 Err(fail(error.into()))
             }
         }
+    }
+
+    /// Checks the Dockerfile of a service without building anything.
+    pub fn check_service(
+        &self,
+        project: &Project,
+        service: &Service,
+        build: &Build,
+        wish: &ImageWish,
+    ) -> Result<build::Checked> {
+        let fail = |error| in_service(project, service, "cannot be built", error);
+        let mut request = build_request(project, service, build, wish).map_err(fail)?;
+        let _context = self.fetch_context(build, &mut request).map_err(fail)?;
+        build::check(&request).map_err(|error| fail(error.into()))
     }
 
     /// Fetches the context of a build that is no folder of this host; the request reads from it while it lives.

@@ -17,6 +17,7 @@ mod cdi;
 mod change;
 mod check;
 pub mod commit;
+mod contexts;
 pub mod create;
 pub mod diff;
 pub mod disk_usage;

@@ -6,6 +6,7 @@
 
 mod attached;
 mod build_image;
+mod build_services;
 mod change;
 mod converge;
 mod docker;

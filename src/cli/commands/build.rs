@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use super::{build_check, build_print};
 use crate::cli::{Context, Outcome, flags};
 use crate::engine::images::ImageWish;
 use crate::graph::dependency::Graph;
@@ -32,6 +33,12 @@ pub struct Args {
     /// Agent or key for RUN steps: default, or ID[=SOCKET|KEY]
     #[arg(long, value_name = "ID[=PATH]", num_args = 0..=1, default_missing_value = "default")]
     ssh: Vec<String>,
+    /// Check the Dockerfiles, build nothing
+    #[arg(long)]
+    check: bool,
+    /// Print what would be built as a file for `docker buildx bake`, build nothing
+    #[arg(long)]
+    print: bool,
     #[arg(long, hide = true)]
     builder: Option<String>,
     #[arg(short, long, hide = true)]
@@ -40,6 +47,10 @@ pub struct Args {
     provenance: Option<String>,
     #[arg(long, hide = true)]
     sbom: Option<String>,
+    #[arg(long, hide = true)]
+    parallel: bool,
+    #[arg(long, hide = true)]
+    progress: Option<crate::cli::progress::Mode>,
     #[arg(long, hide = true)]
     compress: bool,
     #[arg(long, hide = true)]
@@ -71,7 +82,16 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         all_platforms: true,
         ..ImageWish::default()
     };
+    if args.memory.is_some() {
+        context.warn("--memory has no effect on builds: limit their RUN steps with build.ulimits");
+    }
+    if args.print {
+        return build_print::run(context, project, &services, &wish, args.check, args.push);
+    }
     let engine = context.engine()?;
+    if args.check {
+        return build_check::run_services(context, &engine, project, &services, &wish);
+    }
     let mut pushes = Plan::default();
     for service in services.iter().filter(|_| args.push) {
         for image in service.image.iter().chain(service.build.iter().flat_map(|build| &build.tags)) {

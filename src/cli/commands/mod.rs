@@ -5,6 +5,7 @@ mod build;
 mod build_check;
 pub(super) mod build_image;
 mod build_output;
+mod build_print;
 pub(super) mod commit;
 mod config;
 pub(super) mod cp;

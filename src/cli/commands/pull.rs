@@ -39,6 +39,10 @@ pub struct Args {
     #[arg(short, long)]
     all_tags: bool,
     #[arg(long, hide = true)]
+    parallel: bool,
+    #[arg(long, hide = true)]
+    no_parallel: bool,
+    #[arg(long, hide = true)]
     disable_content_trust: bool,
     /// `os/arch` of images that are no service's; several with commas between
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]

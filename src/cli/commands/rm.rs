@@ -21,6 +21,8 @@ pub struct Args {
     /// Also their anonymous volumes
     #[arg(short, long)]
     volumes: bool,
+    #[arg(short, long, hide = true)]
+    all: bool,
 }
 
 /// Removes containers.

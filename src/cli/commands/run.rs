@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long, value_name = "POLICY", hide_possible_values = true)]
     pull: Option<super::up::Pull>,
     /// Show no progress of pulls
-    #[arg(short, long, visible_alias = "quiet-pull", alias = "quiet-build")]
+    #[arg(short, long, visible_alias = "quiet-pull", alias = "quiet-build", overrides_with = "quiet")]
     quiet: bool,
     /// Also remove containers of services that the file does not have
     #[arg(long)]
