@@ -5,7 +5,8 @@
 
 // layer 10: words, tables, progress, exit codes: the only place that prints
 pub mod cli;
-// layer 9: keeps running containers as the files on disk say
+// layer 9: further front doors: containers of OCI bundles; keeps running containers as the files on disk say
+pub mod oci;
 pub mod watch;
 // layer 8: one file per verb on containers; runs a plan's steps
 pub mod engine;

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows what a container is.
 
+pub mod copy;
 pub mod error;
 pub mod fs;
 pub mod id;

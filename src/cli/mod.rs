@@ -18,6 +18,7 @@ mod flags;
 mod interactive;
 mod members;
 mod menu;
+mod oci;
 mod output;
 mod progress;
 mod project;
@@ -51,6 +52,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         progress::painter::run(&rest);
         return ExitCode::SUCCESS;
     }
+    let arguments = match oci::arguments(arguments) {
+        Ok(arguments) => return oci::main(&arguments),
+        Err(arguments) => arguments,
+    };
     match docker::grammar(arguments) {
         (docker::Grammar::Docker, arguments) => match docker::Arguments::try_parse_from(&arguments) {
             Ok(parsed) => {

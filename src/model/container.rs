@@ -265,6 +265,9 @@ pub struct Security {
     pub no_new_privileges: bool,
     /// System call filter.
     pub seccomp: Seccomp,
+    /// AppArmor profile; `unconfined` is none, `None` the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apparmor: Option<String>,
     /// Do not mask or write-protect paths of /proc and /sys (`systempaths=unconfined`).
     pub unmasked: bool,
     /// Host devices.

@@ -82,6 +82,11 @@ pub fn number(name: &str) -> Option<u32> {
     NAMES.iter().position(|known| *known == bare).map(|position| position as u32)
 }
 
+/// The names of all capabilities, without `CAP_`.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.into_iter()
+}
+
 /// The capabilities that this process may hand on: its bounding set, which is what the kernel knows unless
 /// somebody took some away.
 pub fn available() -> Set {

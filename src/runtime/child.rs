@@ -5,9 +5,10 @@
 //!   reset signals, umask, session, scheduling       the same
 //!   join the control group                          the same
 //!   namespaces: cgroup, keyring, joins              one setns of all
-//!   mounts, nodes, files, pivot_root
-//!   host name, loopback, masks
-//!   wait for "go"
+//!   host name
+//!   mounts, nodes, files                            (staged: tells, waits)
+//!   pivot_root, loopback, masks
+//!   wait for "go"                                   (staged: looks for the program, tells before)
 //!   sysctls; init stays here, its child goes on
 //!   stdio, limits, no_new_privs, bounding set, user, seccomp, capabilities, close all, execve
 //! ```
@@ -23,8 +24,10 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, UnmountFlags};
 
+use super::apparmor::Profile;
 use super::plan::{
-    EntryPlan, Failure, LaunchPlan, MountAction, NewMount, ProcessPlan, READY, Stage, StdioPlan, SystemPath,
+    Below, CREATED, EntryPlan, Failure, LaunchPlan, MOUNTED, MountAction, NewMount, ProcessPlan, READY, Stage,
+    StdioPlan, SystemPath,
 };
 use super::root::{Wanted, make, open_beneath};
 use super::{capability, init};
@@ -32,8 +35,6 @@ use crate::sys::{self, mount, process, security};
 
 /// Exit code of a child that failed before its program; nobody but a debugger sees it.
 const FAILED: i32 = 125;
-/// The umask of every process in a container.
-const UMASK: u32 = 0o022;
 
 type Outcome<T> = Result<T, Failure>;
 
@@ -85,7 +86,7 @@ fn join_steps(
     plan: &ProcessPlan,
     ends: &Ends<'_>,
 ) -> Outcome<std::convert::Infallible> {
-    enter(entry, ends)?;
+    let host_proc = enter(entry, plan, ends)?;
     security::new_session_keyring().or_else(without_support).at(Stage::Keyring, 0)?;
     if kinds & libc::CLONE_NEWUSER != 0 {
         process::raise_hard_limits(plan.limits.iter().map(|(resource, _, hard)| (*resource, *hard)));
@@ -95,34 +96,40 @@ fn join_steps(
         become_root().at(Stage::User, 0)?;
     }
     let root = open_path(c"/").at(Stage::Join, 0)?;
-    execute(plan, root.as_fd(), ends)
+    execute(plan, root.as_fd(), host_proc.as_ref(), ends)
 }
 
 fn launch_steps(plan: &LaunchPlan, ends: &Ends<'_>) -> Outcome<std::convert::Infallible> {
-    enter(&plan.entry, ends)?;
+    let host_proc = enter(&plan.entry, &plan.process, ends)?;
     if plan.cgroup_namespace {
         process::unshare(libc::CLONE_NEWCGROUP).at(Stage::CgroupNamespace, 0)?;
     }
     if plan.becomes_root {
         become_root().at(Stage::User, 0)?;
     }
-    security::new_session_keyring().or_else(without_support).at(Stage::Keyring, 0)?;
+    if plan.keyring {
+        security::new_session_keyring().or_else(without_support).at(Stage::Keyring, 0)?;
+    }
     for (index, (namespace, kind)) in plan.joins.iter().enumerate() {
         process::set_namespace(namespace.as_fd(), *kind).at(Stage::Join, index)?;
     }
-    let handles = build_root(plan)?;
     if let Some(hostname) = &plan.hostname {
         rustix::system::sethostname(hostname).at(Stage::Hostname, 0)?;
     }
     if let Some(domainname) = &plan.domainname {
         rustix::system::setdomainname(domainname).at(Stage::Domainname, 0)?;
     }
+    let handles = build_root(plan, ends)?;
     if plan.loopback {
         mount::loopback_up().at(Stage::Loopback, 0)?;
     }
     // Opened before /proc/sys is covered by its read-only self.
     let proc_sys = handles.proc.as_ref().and_then(|proc| open_system(proc.as_fd(), c"sys").ok());
     protect_system_paths(plan, &handles)?;
+    if plan.staged {
+        look_for_program(&plan.process).at(Stage::Program, 0)?;
+        report(ends.report, &[CREATED]);
+    }
     wait_for_go(ends.wait)?;
     set_sysctls(plan, proc_sys.as_ref())?;
     if plan.init {
@@ -134,11 +141,11 @@ fn launch_steps(plan: &LaunchPlan, ends: &Ends<'_>) -> Outcome<std::convert::Inf
         process::reset_signals();
         rustix::process::setsid().at(Stage::Init, 0)?;
     }
-    execute(&plan.process, plan.root.as_fd(), ends)
+    execute(&plan.process, plan.root.as_fd(), host_proc.as_ref(), ends)
 }
 
-/// Leaves behind what the caller's shell gave, and joins the control group.
-fn enter(entry: &EntryPlan, ends: &Ends<'_>) -> Outcome<()> {
+/// Leaves behind what the caller's shell gave, and joins the control group. Returns the host's /proc if it is needed.
+fn enter(entry: &EntryPlan, process: &ProcessPlan, ends: &Ends<'_>) -> Outcome<Option<OwnedFd>> {
     // Were these kept, the child would never see the parent die.
     process::close_inherited(ends.go);
     process::close_inherited(ends.listen);
@@ -155,13 +162,19 @@ fn enter(entry: &EntryPlan, ends: &Ends<'_>) -> Outcome<()> {
         // cgroup.procs costs.
         rustix::io::write(tasks, b"0").at(Stage::Cgroup, index)?;
     }
-    Ok(())
+    // The container's own /proc may be anything (CVE-2019-16884).
+    match &process.profile {
+        Some(_) => open_path(c"/proc").map(Some).at(Stage::Profile, 0),
+        None => Ok(None),
+    }
 }
 
 /// Only lowering needs a privilege; without it the caller's score is as good as it gets.
 pub(super) fn adjust_oom_score(entry: &EntryPlan) {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    if let Ok(file) = rustix::fs::open(c"/proc/self/oom_score_adj", flags, Mode::empty()) {
+    if !entry.oom_score_adj.is_empty()
+        && let Ok(file) = rustix::fs::open(c"/proc/self/oom_score_adj", flags, Mode::empty())
+    {
         let _: Result<usize, Errno> = rustix::io::write(file, &entry.oom_score_adj);
     }
 }
@@ -192,7 +205,7 @@ struct Handles {
 }
 
 /// Builds the tree of mounts and makes it the root.
-fn build_root(plan: &LaunchPlan) -> Outcome<Handles> {
+fn build_root(plan: &LaunchPlan, ends: &Ends<'_>) -> Outcome<Handles> {
     let shared_memory = match &plan.shared_memory {
         Some(namespace) => Some(borrow_shared_memory(namespace.as_fd()).at(Stage::SharedMemory, 0)?),
         None => None,
@@ -205,20 +218,24 @@ fn build_root(plan: &LaunchPlan) -> Outcome<Handles> {
     // leave the old root behind, one `..` away.
     let aside = open_path(c"/proc").at(Stage::Root, 0)?;
     let staging = stage_files(plan, aside.as_fd())?;
-    for (index, step) in plan.mounts.iter().enumerate() {
-        if let MountAction::Attach { mount, subpath: Some(subpath), .. } = &step.action {
-            narrow(mount.as_fd(), subpath, aside.as_fd()).at(Stage::Mount, index)?;
-        }
-    }
-    mount::attach(plan.root.as_fd(), host.as_fd()).at(Stage::Root, 0)?;
+    let place =
+        if plan.root_place.as_bytes() == b"/" { host } else { open_path(&plan.root_place).at(Stage::Root, 0)? };
+    mount::attach(plan.root.as_fd(), place.as_fd()).at(Stage::Root, 0)?;
 
     let root = plan.root.as_fd();
     let mut handles = Handles::default();
     for (index, step) in plan.mounts.iter().enumerate() {
+        if let MountAction::Attach { mount, subpath: Some(subpath), .. } = &step.action {
+            narrow(mount.as_fd(), subpath, aside.as_fd()).at(Stage::Mount, index)?;
+        }
         let made = mount_step(root, &step.target, &step.action, shared_memory.as_ref()).at(Stage::Mount, index)?;
         remember(&mut handles, &step.target, made).at(Stage::Mount, index)?;
     }
     make_nodes(plan)?;
+    if plan.dev_read_only {
+        let dev = open_beneath(root, c"/dev", OFlags::PATH | OFlags::DIRECTORY, Mode::empty());
+        dev.and_then(|dev| protect(dev.as_fd())).at(Stage::Root, 1)?;
+    }
     if let Some(staging) = &staging {
         bind_files(plan, staging.as_fd())?;
     }
@@ -230,7 +247,15 @@ fn build_root(plan: &LaunchPlan) -> Outcome<Handles> {
         folder(root, &plan.process.cwd).at(Stage::WorkingFolder, 0)?;
         protect(root).at(Stage::Root, 0)?;
     }
-    pivot(root).at(Stage::Pivot, 0)?;
+    if plan.staged {
+        report(ends.report, &[MOUNTED]);
+        wait_for_go(ends.wait)?;
+    }
+    if plan.without_pivot { move_over(root) } else { pivot(root) }.at(Stage::Pivot, 0)?;
+    if plan.root_propagation != 0 {
+        let flags = MountPropagationFlags::from_bits_retain(plan.root_propagation as _);
+        rustix::mount::mount_change(c"/", flags).at(Stage::Propagation, 1)?;
+    }
     Ok(handles)
 }
 
@@ -253,7 +278,7 @@ fn narrow(whole: BorrowedFd<'_>, subpath: &CStr, aside: BorrowedFd<'_>) -> Resul
     use std::os::fd::AsRawFd;
     mount::attach(whole, aside)?;
     let place = open_beneath(whole, subpath, OFlags::PATH, Mode::empty())?;
-    let copy = mount::clone_tree(place.as_fd(), c"", false)?;
+    let copy = mount::clone_tree(place.as_fd(), c"", true)?;
     process::duplicate_to(copy.as_fd(), whole.as_raw_fd(), true)
 }
 
@@ -289,6 +314,13 @@ fn mount_step(
                 Err(errno) => Err(errno),
             }
         }
+        MountAction::Propagate(flags) => {
+            let place = open_beneath(root, target, OFlags::PATH, Mode::empty())?;
+            let recursive = flags & libc::MS_REC != 0;
+            let attributes = mount::MountAttributes { propagation: flags & !libc::MS_REC, ..Default::default() };
+            mount::set_attributes(place.as_fd(), attributes, recursive)?;
+            Ok(None)
+        }
         MountAction::Protect => {
             let place = open_beneath(root, target, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
             protect(place.as_fd())?;
@@ -311,9 +343,11 @@ fn protect(mount: BorrowedFd<'_>) -> Result<(), Errno> {
 
 /// Makes a file system, detached.
 fn new_mount(new: &NewMount) -> Result<OwnedFd, Errno> {
-    let context = rustix::mount::fsopen(new.file_system, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let file_system: &CStr = &new.file_system;
+    let context = rustix::mount::fsopen(file_system, FsOpenFlags::FSOPEN_CLOEXEC)?;
     // What mount(8) and /proc/mounts show first.
-    rustix::mount::fsconfig_set_string(context.as_fd(), c"source", new.file_system)?;
+    let source = if new.source.is_empty() { file_system } else { new.source.as_c_str() };
+    rustix::mount::fsconfig_set_string(context.as_fd(), c"source", source)?;
     for (key, value) in &new.options {
         match value {
             Some(value) => {
@@ -368,7 +402,8 @@ fn stage_files(plan: &LaunchPlan, aside: BorrowedFd<'_>) -> Outcome<Option<Owned
         return Ok(None);
     }
     let new = NewMount {
-        file_system: c"tmpfs",
+        file_system: c"tmpfs".into(),
+        source: std::ffi::CString::default(),
         options: Vec::new(),
         attributes: mount::NOSUID | mount::NODEV | mount::NOEXEC,
         optional: false,
@@ -420,6 +455,14 @@ fn pivot(root: BorrowedFd<'_>) -> Result<(), Errno> {
     if is_same_mount(c"/", c"/..")? { Ok(()) } else { Err(Errno::XDEV) }
 }
 
+/// Puts the root over the host's and enters it: what pivot_root(2) cannot do for a root in initramfs.
+fn move_over(root: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::process::fchdir(root)?;
+    rustix::mount::mount_move(c".", c"/")?;
+    rustix::process::chroot(c".")?;
+    rustix::process::chdir(c"/")
+}
+
 /// Whether two paths end on one folder of one mount, compared by what lies on top there.
 fn is_same_mount(first: &CStr, second: &CStr) -> Result<bool, Errno> {
     let look = |path: &CStr| {
@@ -437,7 +480,11 @@ fn open_system(file_system: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errn
 
 fn protect_system_paths(plan: &LaunchPlan, handles: &Handles) -> Outcome<()> {
     let find = |path: &SystemPath| {
-        let file_system = if path.in_sys { &handles.sys } else { &handles.proc };
+        let file_system = match path.below {
+            Below::Proc => &handles.proc,
+            Below::Sys => &handles.sys,
+            Below::Root => return open_beneath(plan.root.as_fd(), &path.path, OFlags::PATH, Mode::empty()).ok(),
+        };
         file_system.as_ref().and_then(|file_system| open_system(file_system.as_fd(), &path.path).ok())
     };
     for (index, path) in plan.read_only.iter().enumerate() {
@@ -532,7 +579,15 @@ fn set_sysctls(plan: &LaunchPlan, proc_sys: Option<&OwnedFd>) -> Outcome<()> {
 }
 
 /// Becomes the user's program.
-fn execute(plan: &ProcessPlan, root: BorrowedFd<'_>, ends: &Ends<'_>) -> Outcome<std::convert::Infallible> {
+fn execute(
+    plan: &ProcessPlan,
+    root: BorrowedFd<'_>,
+    host_proc: Option<&OwnedFd>,
+    ends: &Ends<'_>,
+) -> Outcome<std::convert::Infallible> {
+    if let (Some(profile), Some(proc)) = (&plan.profile, host_proc) {
+        enter_profile(profile, proc.as_fd()).at(Stage::Profile, 0)?;
+    }
     set_stdio(plan).at(Stage::Stdio, 0)?;
     for (index, (resource, soft, hard)) in plan.limits.iter().enumerate() {
         process::set_resource_limit(*resource, *soft, *hard).at(Stage::Limit, index)?;
@@ -540,8 +595,8 @@ fn execute(plan: &ProcessPlan, root: BorrowedFd<'_>, ends: &Ends<'_>) -> Outcome
     let cwd = enter_folder(plan, root);
     // Every descriptor but the standard streams and the report goes, for good: a handle of the host that a program
     // finds is a way out (CVE-2024-21626).
-    let report_end = keep_report(ends.report).at(Stage::Stdio, 1)?;
-    rustix::process::umask(Mode::from_raw_mode(UMASK));
+    let report_end = keep_report(ends.report, plan.preserved).at(Stage::Stdio, 1)?;
+    rustix::process::umask(Mode::from_raw_mode(plan.umask));
     // Looked at with all powers: what the user may not read may be executed all the same.
     let leads_to_us = plan.candidates.iter().any(|candidate| plan.own_program.is_meant_by(candidate));
     let outcome = match leads_to_us {
@@ -553,17 +608,24 @@ fn execute(plan: &ProcessPlan, root: BorrowedFd<'_>, ends: &Ends<'_>) -> Outcome
     process::exit(FAILED)
 }
 
-/// The number that the report has when everything else is closed.
-const REPORT: i32 = 3;
-
-/// Moves the report to descriptor 3 and closes all above.
-fn keep_report(pipe: BorrowedFd<'_>) -> Result<BorrowedFd<'static>, Errno> {
-    use std::os::fd::AsRawFd;
-    if pipe.as_raw_fd() != REPORT {
-        process::duplicate_to(pipe, REPORT, true)?;
+/// Asks for an AppArmor profile at the next execve.
+fn enter_profile(profile: &Profile, proc: BorrowedFd<'_>) -> Result<(), Errno> {
+    let file = rustix::fs::openat(proc, profile.file.as_c_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    if rustix::fs::fstatfs(&file)?.f_type != rustix::fs::PROC_SUPER_MAGIC {
+        return Err(Errno::XDEV);
     }
-    process::close_from(REPORT as u32 + 1)?;
-    Ok(process::borrow_number(REPORT))
+    rustix::io::write(&file, &profile.request).map(drop)
+}
+
+/// Moves the report behind the standard streams and what the program inherits, and closes all above.
+fn keep_report(pipe: BorrowedFd<'_>, preserved: u32) -> Result<BorrowedFd<'static>, Errno> {
+    use std::os::fd::AsRawFd;
+    let number = 3 + preserved as i32;
+    if pipe.as_raw_fd() != number {
+        process::duplicate_to(pipe, number, true)?;
+    }
+    process::close_from(number as u32 + 1)?;
+    Ok(process::borrow_number(number))
 }
 
 fn set_stdio(plan: &ProcessPlan) -> Result<(), Errno> {
@@ -613,7 +675,9 @@ fn become_user(
     if !try_again {
         cwd.at(Stage::WorkingFolder, 0)?;
     }
-    let capabilities = capability::Set(plan.capabilities);
+    let sets = plan.capabilities;
+    let capabilities = capability::Set(sets.bounding);
+    schedule(plan).at(Stage::Schedule, 0)?;
     for number in 0..capability::COUNT {
         if !capabilities.contains(number) {
             match security::drop_from_bounding_set(number) {
@@ -640,23 +704,45 @@ fn become_user(
         security::set_parent_death_signal(libc::SIGKILL).at(Stage::Signals, 0)?;
     }
     report(report_end, &[READY]);
-    let held = if plan.uid == 0 { plan.capabilities } else { 0 };
     if plan.no_new_privileges {
         security::set_no_new_privileges().at(Stage::Capabilities, 0)?;
-        security::set_capabilities(held, 0).at(Stage::Capabilities, 0)?;
+        set_capabilities(plan).at(Stage::Capabilities, 0)?;
         install(plan)?;
     } else {
         // Without no_new_privs the filter needs CAP_SYS_ADMIN, which change of user left in the permitted set only.
         sys::security::raise_permitted().at(Stage::Filter, 0)?;
         install(plan)?;
-        security::set_capabilities(held, 0).at(Stage::Capabilities, 0)?;
+        set_capabilities(plan).at(Stage::Capabilities, 0)?;
     }
     execute_first(plan).at(Stage::Program, 0)
 }
 
+fn set_capabilities(plan: &ProcessPlan) -> Result<(), Errno> {
+    let sets = plan.capabilities;
+    security::set_capabilities(sets.permitted, sets.effective, sets.inheritable)?;
+    for number in (0..capability::COUNT).filter(|number| sets.ambient & (1 << number) != 0) {
+        security::raise_ambient(number)?;
+    }
+    Ok(())
+}
+
+/// What of the machine's time the program gets, and as which machine it sees it.
+fn schedule(plan: &ProcessPlan) -> Result<(), Errno> {
+    if let Some(priority) = plan.io_priority {
+        process::set_io_priority(priority)?;
+    }
+    if let Some(schedule) = &plan.schedule {
+        process::set_schedule(schedule)?;
+    }
+    match plan.personality {
+        Some(domain) => process::set_personality(domain),
+        None => Ok(()),
+    }
+}
+
 fn install(plan: &ProcessPlan) -> Outcome<()> {
     match &plan.filter {
-        Some(filter) => security::install_filter(&filter.0).at(Stage::Filter, 0),
+        Some(filter) => security::install_filter(&filter.0, plan.filter_flags).at(Stage::Filter, 0),
         None => Ok(()),
     }
 }
@@ -687,6 +773,24 @@ fn execute_first(plan: &ProcessPlan) -> Result<std::convert::Infallible, Errno> 
         }
     }
     Err(if denied { Errno::ACCESS } else { Errno::NOENT })
+}
+
+/// Whether there is anything to execute, known before the program may be.
+fn look_for_program(plan: &ProcessPlan) -> Result<(), Errno> {
+    let mut outcome = Err(Errno::NOENT);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(folder) = rustix::fs::open(plan.cwd.as_c_str(), flags, Mode::empty()) else { return Ok(()) };
+    for candidate in &plan.candidates {
+        let Ok(stat) = rustix::fs::statat(&folder, candidate.as_c_str(), AtFlags::empty()) else { continue };
+        if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory {
+            outcome = Err(Errno::ISDIR);
+        } else if stat.st_mode & 0o111 == 0 {
+            outcome = Err(Errno::ACCESS);
+        } else {
+            return Ok(());
+        }
+    }
+    outcome
 }
 
 fn is_folder(path: &CStr) -> bool {

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::Error;
 use super::ids::Ids;
 use super::mounts::c_string;
-use super::plan::{Node, SystemPath};
+use super::plan::{Below, Node, SystemPath};
 use crate::model::container::{DeviceMapping, NamespaceMode, Security};
 
 /// Paths that tell about or reach into the host.
@@ -48,11 +48,13 @@ pub(super) fn system_paths(security: &Security) -> Result<(Vec<SystemPath>, Vec<
     Ok((masked, read_only))
 }
 
-fn system_path(path: &str) -> Result<SystemPath, Error> {
-    match path.strip_prefix("/sys/") {
-        Some(rest) => Ok(SystemPath { in_sys: true, path: c_string(rest)? }),
-        None => Ok(SystemPath { in_sys: false, path: c_string(path.trim_start_matches("/proc/"))? }),
-    }
+pub(super) fn system_path(path: &str) -> Result<SystemPath, Error> {
+    let (below, rest) = match (path.strip_prefix("/sys/"), path.strip_prefix("/proc/")) {
+        (Some(rest), _) => (Below::Sys, rest),
+        (_, Some(rest)) => (Below::Proc, rest),
+        _ => (Below::Root, path),
+    };
+    Ok(SystemPath { below, path: c_string(rest)? })
 }
 
 /// Counters of each CPU that are a side channel (GHSA-6fw5-f8r9-fgfm).
@@ -80,16 +82,7 @@ const NODES: [(&str, u32, u32); 6] =
 pub(super) fn nodes(security: &Security, own_dev: bool) -> Result<(Vec<Node>, Vec<String>), Error> {
     let mut nodes = Vec::new();
     if own_dev {
-        for (name, major, minor) in NODES {
-            nodes.push(Node {
-                folder: c_string("/dev")?,
-                name: c_string(name)?,
-                file_type: FileType::CharacterDevice,
-                mode: 0o666,
-                device: makedev(major, minor),
-                owner: (0, 0),
-            });
-        }
+        nodes = default_nodes()?;
         if security.privileged {
             host_nodes(Path::new("/dev"), Path::new("/dev"), &mut nodes, 0)?;
         }
@@ -100,6 +93,21 @@ pub(super) fn nodes(security: &Security, own_dev: bool) -> Result<(Vec<Node>, Ve
     let names = nodes.iter().map(|node| format!("{}/{}", node.folder.to_string_lossy(), node.name.to_string_lossy()));
     let names = names.collect();
     Ok((nodes, names))
+}
+
+/// The nodes that every /dev has.
+pub(super) fn default_nodes() -> Result<Vec<Node>, Error> {
+    let node = |(name, major, minor)| {
+        Ok(Node {
+            folder: c_string("/dev")?,
+            name: c_string(name)?,
+            file_type: FileType::CharacterDevice,
+            mode: 0o666,
+            device: makedev(major, minor),
+            owner: (0, 0),
+        })
+    };
+    NODES.into_iter().map(node).collect()
 }
 
 /// The devices that a mapping names: one, or all below a folder.
@@ -201,23 +209,33 @@ pub fn sysctls(
     ipc: &NamespaceMode,
     last_group: Option<u32>,
 ) -> Result<Vec<(String, String)>, Error> {
-    let mut sysctls: BTreeMap<String, String> = BTreeMap::new();
+    let mut sysctls = own_sysctls(wished, own_network, *ipc != NamespaceMode::Host)?;
     if own_network {
         // No capability is needed for ports below 1024, nor for ping.
-        sysctls.insert("net/ipv4/ip_unprivileged_port_start".into(), "0".into());
+        sysctls.entry("net/ipv4/ip_unprivileged_port_start".into()).or_insert_with(|| "0".into());
         // A user namespace takes only groups that it has.
         let last_group = last_group.unwrap_or(i32::MAX as u32);
-        sysctls.insert("net/ipv4/ping_group_range".into(), format!("0 {last_group}"));
+        sysctls.entry("net/ipv4/ping_group_range".into()).or_insert_with(|| format!("0 {last_group}"));
     }
+    Ok(sysctls.into_iter().collect())
+}
+
+/// The kernel parameters `wished`, as paths below /proc/sys. Errors: one that is not in a namespace of its own.
+pub(super) fn own_sysctls(
+    wished: &BTreeMap<String, String>,
+    own_network: bool,
+    own_ipc: bool,
+) -> Result<BTreeMap<String, String>, Error> {
+    let mut sysctls = BTreeMap::new();
     for (name, value) in wished {
         let path = sysctl_path(name);
         let allowed = match path.split('/').collect::<Vec<_>>().as_slice() {
             ["net", _, ..] => own_network,
             ["kernel", name] => {
                 let is_ipc = name.starts_with("shm") || name.starts_with("msg") || *name == "sem";
-                is_ipc && *ipc != NamespaceMode::Host
+                is_ipc && own_ipc
             }
-            ["fs", "mqueue", _] => *ipc != NamespaceMode::Host,
+            ["fs", "mqueue", _] => own_ipc,
             _ => false,
         };
         if !allowed || path.split('/').any(|part| part.is_empty() || part == ".." || part == ".") {
@@ -225,7 +243,7 @@ pub fn sysctls(
         }
         sysctls.insert(path, value.clone());
     }
-    Ok(sysctls.into_iter().collect())
+    Ok(sysctls)
 }
 
 /// `net.ipv4.ip_forward` or `net/ipv4/conf/eth0.1/forwarding` as a path: the first separator says which is which.

@@ -139,6 +139,18 @@ pub enum Error {
         /// Where and what.
         source: serde_json::Error,
     },
+    /// A profile was asked for that this kernel cannot enforce.
+    #[error("AppArmor is not enabled on this host: it cannot confine anything by the profile `{profile}`")]
+    NoAppArmor {
+        /// Its name.
+        profile: String,
+    },
+    /// A profile was asked for that is not loaded.
+    #[error("the AppArmor profile `{profile}` is not loaded")]
+    AppArmorProfile {
+        /// Its name.
+        profile: String,
+    },
     /// The container whose namespace is to be shared, or in which to exec, does not run.
     #[error("the container of process {pid} is not running")]
     NotRunning {
@@ -203,6 +215,14 @@ impl Explain for Error {
             ),
             Self::UserNamespacesDiffer => Some("give both the same: --userns=container:NAME, or --userns=host".into()),
             Self::UnmappedId { .. } => Some("give it more ids: --userns=auto:size=NUMBER".into()),
+            Self::NoAppArmor { .. } => Some(
+                "leave `apparmor=` out, or say `apparmor=unconfined`; a kernel has AppArmor when it was built with it \
+                 and `lsm=` of its command line does not leave it out"
+                    .into(),
+            ),
+            Self::AppArmorProfile { .. } => {
+                Some("load it with `apparmor_parser -r FILE`; `aa-status` lists those that are loaded".into())
+            }
             Self::NoCgroups => Some("mount them (systemd does), or run in an environment that has them".into()),
             Self::Sysctl { .. } => Some("only net.*, kernel.shm*, kernel.msg*, kernel.sem and fs.mqueue.* can be set, each with a namespace of its own".into()),
             Self::ProgramRefused { reason, .. } if reason == "exec format error" => {
@@ -226,6 +246,7 @@ impl Explain for Error {
             }
             Self::MountOption { option, .. } => (&["tmpfs", "volumes"], option),
             Self::Sysctl { name } => (&["sysctls"], name),
+            Self::NoAppArmor { profile } | Self::AppArmorProfile { profile } => (&["security_opt"], profile),
             Self::SeccompProfile { .. } => (&["security_opt"], ""),
             Self::UserNamespace { .. } | Self::UserNamespacesDiffer => (&["userns_mode"], ""),
             Self::MapOwners { .. } => (&["userns_mode"], ""),

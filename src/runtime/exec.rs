@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::child::{self, Ends};
 use super::ids::Ids;
 use super::launch::in_pid_namespace;
-use super::plan::{Channels, EntryPlan};
+use super::plan::{Channels, EntryPlan, Names, ProcessPlan};
 use super::process::{self as process_plan, OpenStdio};
 use super::{Cgroup, Error, Prepared, Running, Stdio, root, running, user};
 use crate::model::container::{ContainerSpec, Process, ProcessIdentity};
@@ -33,7 +33,7 @@ pub struct ExecTarget<'a> {
 }
 
 /// Every namespace but that of PIDs, which clone3 gives.
-const NAMESPACES: i32 =
+pub(super) const NAMESPACES: i32 =
     libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWNET | libc::CLONE_NEWCGROUP;
 
 /// Starts `process` inside `target` and returns when its program runs, as a child of the caller.
@@ -43,7 +43,9 @@ const NAMESPACES: i32 =
 /// paused or ended container; those of [`super::Prepared::start`].
 pub fn exec(target: &ExecTarget<'_>, process: &Process, privileged: bool, stdio: Stdio) -> Result<Running, Error> {
     let not_running = Error::NotRunning { pid: target.identity.pid };
-    let Some(pidfd) = running::identify(target.identity) else { return Err(not_running) };
+    if running::identify(target.identity).is_none() {
+        return Err(not_running);
+    }
     if target.cgroup.is_frozen() {
         // It would wait for ever, and so would we.
         return Err(Error::Paused);
@@ -60,6 +62,20 @@ pub fn exec(target: &ExecTarget<'_>, process: &Process, privileged: bool, stdio:
     }
     let (plan, names) = process_plan::plan(target.spec, &process, privileged, &user, opened.plan)?;
     let entry = EntryPlan::new(target.spec, target.cgroup)?;
+    enter(target.identity, target.cgroup, kinds, &entry, &plan, names, opened.console)?.start()
+}
+
+/// Makes the process of `plan` beside the first one, in its namespaces of these `kinds`.
+pub(super) fn enter(
+    identity: ProcessIdentity,
+    cgroup: &Cgroup,
+    kinds: i32,
+    entry: &EntryPlan,
+    plan: &ProcessPlan,
+    names: Names,
+    console: Option<OwnedFd>,
+) -> Result<Prepared, Error> {
+    let Some(pidfd) = running::identify(identity) else { return Err(Error::NotRunning { pid: identity.pid }) };
     let channels = Channels::new()?;
     let ends = Ends {
         go: channels.go.as_fd(),
@@ -67,12 +83,12 @@ pub fn exec(target: &ExecTarget<'_>, process: &Process, privileged: bool, stdio:
         listen: channels.listen.as_fd(),
         report: channels.report.as_fd(),
     };
-    let body = || child::join(&entry, pidfd.as_fd(), kinds, &plan, &ends);
-    let cloned =
-        in_pid_namespace(target.identity, || sys_process::clone_process(0, target.cgroup.clone_target(), body))?;
-    let child =
-        cloned.map_err(|errno| Error::Step { step: "make a process in the container".into(), source: errno.into() })?;
-    Prepared::new(child, channels, names, opened.console)?.start()
+    let body = || child::join(entry, pidfd.as_fd(), kinds, plan, &ends);
+    let namespace = running::namespace_of(identity, "pid")?;
+    let clone = || sys_process::clone_process(0, cgroup.clone_target(), body);
+    let child = in_pid_namespace(namespace.as_fd(), clone)?
+        .map_err(|errno| Error::Step { step: "make a process in the container".into(), source: errno.into() })?;
+    Prepared::new(child, channels, names, console)
 }
 
 /// `process` with what it leaves to the container's own.
@@ -91,7 +107,7 @@ fn complete(process: &Process, first: &Process) -> Process {
 }
 
 /// Opens the root that the container's first process sees.
-fn open_root(identity: ProcessIdentity) -> Result<OwnedFd, Error> {
+pub(super) fn open_root(identity: ProcessIdentity) -> Result<OwnedFd, Error> {
     let path = format!("/proc/{}/root", identity.pid);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
@@ -105,7 +121,7 @@ fn open_root(identity: ProcessIdentity) -> Result<OwnedFd, Error> {
     Ok(root)
 }
 
-fn open_stdio(stdio: &Stdio, root: &OwnedFd) -> Result<OpenStdio, Error> {
+pub(super) fn open_stdio(stdio: &Stdio, root: &OwnedFd) -> Result<OpenStdio, Error> {
     match stdio {
         Stdio::Pipes { stdin, stdout, stderr } => process_plan::open_pipes(stdin, stdout, stderr),
         Stdio::Terminal { rows, cols } => {

@@ -18,7 +18,7 @@ pub(super) fn run(child: i32) -> ! {
     let _: Result<(), Errno> = security::set_name(c"wharf-init");
     let _: Result<(), Errno> = process::close_from(0);
     let _: Result<(), Errno> = rustix::process::chdir(c"/");
-    let _: Result<(), Errno> = security::set_capabilities(1 << capability::KILL, 0);
+    let _: Result<(), Errno> = security::set_capabilities(1 << capability::KILL, 1 << capability::KILL, 0);
     loop {
         // Reaping comes first: the child may have ended before its SIGCHLD was blocked.
         while let Some((pid, status)) = process::reap_any() {

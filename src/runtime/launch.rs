@@ -186,7 +186,9 @@ pub fn prepare(launch: &Launch<'_>) -> Result<Prepared, Error> {
             let way = UserWay { ids: ids.as_fd(), pid: pid.as_ref().map(AsFd::as_fd), plan: &plan };
             way.clone(namespaces, target, body)
         }
-        (Some(other), None) => in_pid_namespace(other, || process::clone_process(namespaces, target, body))?,
+        (Some(other), None) => in_pid_namespace(running::namespace_of(other, "pid")?.as_fd(), || {
+            process::clone_process(namespaces, target, body)
+        })?,
         (None, None) => process::clone_process(namespaces, target, body),
     };
     let child = child.map_err(|errno| step("make the container's process", errno))?;
@@ -265,13 +267,12 @@ fn step(step: &str, errno: rustix::io::Errno) -> Error {
     Error::Step { step: step.into(), source: errno.into() }
 }
 
-/// Makes clones of this thread land in the PID namespace of `other` while `clone` runs.
-pub(super) fn in_pid_namespace<T>(other: ProcessIdentity, clone: impl FnOnce() -> T) -> Result<T, Error> {
+/// Makes clones of this thread land in a PID namespace while `clone` runs.
+pub(super) fn in_pid_namespace<T>(namespace: BorrowedFd<'_>, clone: impl FnOnce() -> T) -> Result<T, Error> {
     let refused = |errno| step("join the PID namespace", errno);
     let own =
         rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(refused)?;
-    let namespace = running::namespace_of(other, "pid")?;
-    process::set_namespace(namespace.as_fd(), libc::CLONE_NEWPID).map_err(refused)?;
+    process::set_namespace(namespace, libc::CLONE_NEWPID).map_err(refused)?;
     let result = clone();
     // Joining one's own active namespace is always permitted.
     process::set_namespace(own.as_fd(), libc::CLONE_NEWPID).map_err(refused)?;
@@ -315,10 +316,8 @@ fn make_plan(launch: &Launch<'_>, ids: Option<&Ids>) -> Result<(LaunchPlan, Name
     }
     let own_network = !matches!(launch.net, NetNamespace::Host);
     let sysctls = defaults::sysctls(&spec.sysctls, own_network, &spec.security.ipc, ids.map(Ids::last_group))?;
-    let shows =
-        |path: &SystemPath| format!("{}/{}", if path.in_sys { "/sys" } else { "/proc" }, path.path.to_string_lossy());
-    names.hidden = masked.iter().map(shows).collect();
-    names.read_only = read_only.iter().map(shows).collect();
+    names.hidden = masked.iter().map(SystemPath::shown).collect();
+    names.read_only = read_only.iter().map(SystemPath::shown).collect();
     names.sysctls = sysctls.iter().map(|(path, _)| path.replace('/', ".")).collect();
     names.nodes = node_names;
     names.files = launch.files.iter().map(|(file, _)| file.target.clone()).collect();
@@ -328,12 +327,18 @@ fn make_plan(launch: &Launch<'_>, ids: Option<&Ids>) -> Result<(LaunchPlan, Name
     let plan = LaunchPlan {
         entry: EntryPlan::new(spec, launch.cgroup)?,
         becomes_root: ids.is_some(),
+        staged: false,
+        keyring: true,
         joins,
         shared_memory,
         cgroup_namespace: spec.security.cgroup == NamespaceMode::Private,
         loopback: matches!(launch.net, NetNamespace::New),
         root,
+        root_place: c"/".into(),
+        without_pivot: false,
         root_read_only: spec.read_only,
+        root_propagation: 0,
+        dev_read_only: false,
         mounts: mounts.steps,
         nodes,
         files: file_steps(launch)?,

@@ -21,7 +21,9 @@
 //! It knows no images, stores, networks or supervisors: it is given host paths. It does not write logs, wait for
 //! health or restart anything.
 
+pub mod apparmor;
 pub mod binfmt;
+pub mod bundle;
 pub mod capability;
 pub mod cgroup;
 mod child;
@@ -42,6 +44,7 @@ mod running;
 pub mod seccomp;
 pub mod user;
 
+use cgroup::Hierarchy;
 pub use cgroup::{Cgroup, Stats};
 pub use defaults::sysctls;
 pub use error::Error;

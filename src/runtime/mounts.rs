@@ -27,6 +27,7 @@ const SECURE: u64 = NOSUID | NODEV | NOEXEC;
 /// The steps of a container's mounts with their names.
 #[derive(Default)]
 pub(super) struct Mounts {
+    /// What is made, in this order.
     pub steps: Vec<MountStep>,
     /// What is mounted and where, one for each step.
     pub names: Vec<(String, String)>,
@@ -39,21 +40,29 @@ pub(super) struct Mounts {
 }
 
 impl Mounts {
-    fn push(&mut self, target: &str, what: impl Into<String>, action: MountAction) -> Result<(), Error> {
+    pub(super) fn push(&mut self, target: &str, what: impl Into<String>, action: MountAction) -> Result<(), Error> {
         self.steps.push(MountStep { target: c_string(target)?, action });
         self.names.push((what.into(), target.to_owned()));
         Ok(())
     }
 
-    fn attach(&mut self, target: &str, what: String, source: Source) -> Result<(), Error> {
+    /// As [`Self::attach`], and the mount is made anew when its turn comes: kernels since 6.8 list mounts in the order
+    /// in which they were made, and some read the list.
+    pub(super) fn attach_in_order(&mut self, target: &str, what: String, source: Source) -> Result<(), Error> {
+        // Only a folder can be attached aside for a moment.
+        let subpath = source.is_folder.then(|| c".".into());
+        self.push(target, what, MountAction::Attach { mount: source.mount, is_folder: source.is_folder, subpath })
+    }
+
+    pub(super) fn attach(&mut self, target: &str, what: String, source: Source) -> Result<(), Error> {
         self.push(target, what, MountAction::Attach { mount: source.mount, is_folder: source.is_folder, subpath: None })
     }
 }
 
 /// A detached mount.
-struct Source {
-    mount: OwnedFd,
-    is_folder: bool,
+pub(super) struct Source {
+    pub mount: OwnedFd,
+    pub is_folder: bool,
 }
 
 /// Text as the kernel takes it.
@@ -91,8 +100,13 @@ const DEVICE_LINKS: [(&str, &str); 6] = [
     ("ptmx", "pts/ptmx"),
 ];
 
+/// Names and targets of the links that every /dev has.
+pub(super) fn device_links() -> [(&'static str, &'static str); 6] {
+    DEVICE_LINKS
+}
+
 /// `/a//b/` as `/a/b`.
-fn normal(path: &str) -> String {
+pub(super) fn normal(path: &str) -> String {
     let mut normal = String::with_capacity(path.len());
     for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
         normal.push('/');
@@ -104,7 +118,8 @@ fn normal(path: &str) -> String {
 fn new(file_system: &'static CStr, attributes: u64, options: &[(&str, &str)]) -> Result<MountAction, Error> {
     let options = options.iter().map(|(key, value)| Ok((c_string(key)?, Some(c_string(value)?))));
     Ok(MountAction::New(NewMount {
-        file_system,
+        file_system: file_system.into(),
+        source: CString::default(),
         options: options.collect::<Result<_, Error>>()?,
         attributes,
         optional: file_system == c"mqueue",
@@ -238,7 +253,8 @@ fn cgroup_mounts(launch: &Launch<'_>, ids: Option<&Ids>, mounts: &mut Mounts) ->
             .iter()
             .map(|(key, value)| Ok((c_string(key)?, value.as_deref().map(c_string).transpose()?)));
         let action = MountAction::New(NewMount {
-            file_system: c"cgroup",
+            file_system: c"cgroup".into(),
+            source: CString::default(),
             options: flags.collect::<Result<_, Error>>()?,
             attributes: SECURE | read_only,
             optional: false,
@@ -343,7 +359,7 @@ fn layers_mount(
     mounts.push(target, what, MountAction::Attach { mount, is_folder, subpath })
 }
 
-fn is_folder(place: BorrowedFd<'_>) -> Result<bool, Errno> {
+pub(super) fn is_folder(place: BorrowedFd<'_>) -> Result<bool, Errno> {
     let stat = rustix::fs::fstat(place)?;
     Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory)
 }

@@ -6,9 +6,11 @@
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Error;
+use super::apparmor::Profile;
 use super::own_program::OwnProgram;
 use super::seccomp::Filter;
 use crate::sys::process::StringVector;
@@ -28,6 +30,10 @@ pub(super) struct Channels {
 
 /// What the child writes before its last step: without it, the end of file means that the child died.
 pub(super) const READY: u8 = 1;
+/// What the child writes, where it was asked to, when its mounts are made and its root is still the host's.
+pub(super) const MOUNTED: u8 = 2;
+/// What the child writes, where it was asked to, when everything is made and it waits to be let go.
+pub(super) const CREATED: u8 = 3;
 
 impl Channels {
     pub fn new() -> Result<Self, Error> {
@@ -41,6 +47,26 @@ impl Channels {
         let (listen, report) = pipe()?;
         Ok(Self { go, wait, listen, report })
     }
+
+    /// Channels through two named pipes, which another process than the child's parent may let it go by.
+    ///
+    /// The child holds both of its ends for reading and writing: it sees neither the end of its parent nor a broken
+    /// pipe.
+    pub fn named(go: &std::path::Path, report: &std::path::Path) -> Result<Self, Error> {
+        let open = |path: &std::path::Path, flags| {
+            let opened = rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty());
+            above_stdio(opened.map_err(|errno| Error::Step {
+                step: format!("open the pipe {}", path.display()),
+                source: errno.into(),
+            })?)
+        };
+        Ok(Self {
+            wait: open(go, OFlags::RDWR)?,
+            go: open(go, OFlags::WRONLY)?,
+            report: open(report, OFlags::RDWR)?,
+            listen: open(report, OFlags::RDONLY)?,
+        })
+    }
 }
 
 /// Moves a descriptor above the standard ones, should it be one of them (a caller started without them).
@@ -53,12 +79,19 @@ pub(super) fn above_stdio(file: OwnedFd) -> Result<OwnedFd, Error> {
         .map_err(|errno| Error::Step { step: "duplicate a descriptor".into(), source: errno.into() })
 }
 
+/// The umask of every process in a container that is not asked for another.
+pub(super) const UMASK: u32 = 0o022;
+
 /// The set-up of a container's first process.
 #[derive(Debug)]
 pub(super) struct LaunchPlan {
     pub entry: EntryPlan,
     /// Whether it is root of its user namespace from the start: it was made by nobody there.
     pub becomes_root: bool,
+    /// Whether it tells when it is [`MOUNTED`] and [`CREATED`], and waits for a byte at each.
+    pub staged: bool,
+    /// Whether it gets a session keyring of its own.
+    pub keyring: bool,
     /// Namespaces of others to join: file and kind (`CLONE_NEW*`).
     pub joins: Vec<(OwnedFd, i32)>,
     /// The mount namespace whose /dev/shm is shared.
@@ -69,8 +102,16 @@ pub(super) struct LaunchPlan {
     pub loopback: bool,
     /// The root, a detached mount.
     pub root: OwnedFd,
+    /// The folder of the host that the root is attached to, where others look for it; `/` when it does not matter.
+    pub root_place: CString,
+    /// Move the root over the host's instead of exchanging them: for hosts that run from an initramfs.
+    pub without_pivot: bool,
     /// Whether it is made read-only at the end.
     pub root_read_only: bool,
+    /// Propagation of the root at the end: `MS_*` flags, 0 to leave it.
+    pub root_propagation: u64,
+    /// Whether /dev is made read-only when its nodes are there.
+    pub dev_read_only: bool,
     pub mounts: Vec<MountStep>,
     /// Device nodes: default ones and those of the spec.
     pub nodes: Vec<Node>,
@@ -82,9 +123,9 @@ pub(super) struct LaunchPlan {
     pub has_console: bool,
     pub hostname: Option<Vec<u8>>,
     pub domainname: Option<Vec<u8>>,
-    /// Paths below /proc and /sys that are hidden.
+    /// Paths that are hidden.
     pub masked: Vec<SystemPath>,
-    /// Paths below /proc and /sys that are made read-only.
+    /// Paths that are made read-only.
     pub read_only: Vec<SystemPath>,
     /// Path below /proc/sys and value.
     pub sysctls: Vec<(CString, Vec<u8>)>,
@@ -98,7 +139,7 @@ pub(super) struct LaunchPlan {
 pub(super) struct EntryPlan {
     /// `tasks` files of cgroup v1 to write `0` to.
     pub cgroups: Vec<OwnedFd>,
-    /// Content of /proc/self/oom_score_adj.
+    /// Content of /proc/self/oom_score_adj; empty leaves the caller's.
     pub oom_score_adj: Vec<u8>,
 }
 
@@ -111,12 +152,25 @@ pub(super) struct ProcessPlan {
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<rustix::fs::Gid>,
-    /// The bounding set, and the other sets of root.
-    pub capabilities: u64,
+    pub capabilities: Capabilities,
     pub no_new_privileges: bool,
+    /// The umask of the program.
+    pub umask: u32,
+    /// How many descriptors behind the standard ones the program inherits.
+    pub preserved: u32,
+    /// Execution domain (`personality(2)`); `None` leaves it.
+    pub personality: Option<u64>,
+    /// I/O class and priority as ioprio_set(2) takes them; `None` is the default.
+    pub io_priority: Option<i32>,
+    /// How the program is scheduled; `None` is the default.
+    pub schedule: Option<crate::sys::process::Schedule>,
+    /// The AppArmor profile that it enters.
+    pub profile: Option<Profile>,
     /// Whether it is killed when the thread that made it ends.
     pub dies_with_parent: bool,
     pub filter: Option<Filter>,
+    /// `SECCOMP_FILTER_FLAG_*`.
+    pub filter_flags: u64,
     /// Working folder, made when it is missing.
     pub cwd: CString,
     /// Paths that the program may be at, in order.
@@ -125,6 +179,24 @@ pub(super) struct ProcessPlan {
     pub own_program: OwnProgram,
     pub arguments: StringVector,
     pub environment: StringVector,
+}
+
+/// The sets of capabilities of a program, bit n for capability n.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Capabilities {
+    pub bounding: u64,
+    pub permitted: u64,
+    pub effective: u64,
+    pub inheritable: u64,
+    pub ambient: u64,
+}
+
+impl Capabilities {
+    /// Those of `uid` with `set` as its bound: only root holds them, and none is inherited (CVE-2022-24769).
+    pub fn of_user(uid: u32, set: u64) -> Self {
+        let held = if uid == 0 { set } else { 0 };
+        Self { bounding: set, permitted: held, effective: held, inheritable: 0, ambient: 0 }
+    }
 }
 
 /// Standard streams, all above 2.
@@ -147,6 +219,8 @@ pub(super) struct MountStep {
 pub(super) enum MountAction {
     /// Attaches what the parent prepared, or a path inside it.
     Attach { mount: OwnedFd, is_folder: bool, subpath: Option<CString> },
+    /// Changes the propagation of the mount at the target: `MS_*` flags.
+    Propagate(u64),
     /// Makes a file system that depends on the child's namespaces, and attaches it.
     New(NewMount),
     /// Attaches the shared /dev/shm of another container.
@@ -159,7 +233,9 @@ pub(super) enum MountAction {
 
 #[derive(Debug)]
 pub(super) struct NewMount {
-    pub file_system: &'static std::ffi::CStr,
+    pub file_system: std::borrow::Cow<'static, std::ffi::CStr>,
+    /// What /proc/mounts shows first; the file system's name when it is empty.
+    pub source: CString,
     /// Options of the file system; without a value: a flag.
     pub options: Vec<(CString, Option<CString>)>,
     /// `MOUNT_ATTR_*`.
@@ -191,11 +267,34 @@ pub(super) struct FileStep {
     pub mode: u32,
 }
 
-/// A path below /proc or /sys.
+/// A path that is hidden or write-protected.
 #[derive(Debug)]
 pub(super) struct SystemPath {
-    pub in_sys: bool,
+    pub below: Below,
     pub path: CString,
+}
+
+/// Where a [`SystemPath`] begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Below {
+    /// At our own /proc, without following a link.
+    Proc,
+    /// At our own /sys, without following a link.
+    Sys,
+    /// At the root, as a process inside would find it.
+    Root,
+}
+
+impl SystemPath {
+    /// The whole path, for errors.
+    pub fn shown(&self) -> String {
+        let before = match self.below {
+            Below::Proc => "/proc",
+            Below::Sys => "/sys",
+            Below::Root => "",
+        };
+        format!("{before}/{}", self.path.to_string_lossy().trim_start_matches('/'))
+    }
 }
 
 /// Where the child stopped.
@@ -238,10 +337,12 @@ pub(super) enum Stage {
     User,
     Filter,
     Capabilities,
+    Schedule,
+    Profile,
     Program,
 }
 
-const STAGES: [Stage; 28] = [
+const STAGES: [Stage; 30] = [
     Stage::Signals,
     Stage::Cgroup,
     Stage::CgroupNamespace,
@@ -269,6 +370,8 @@ const STAGES: [Stage; 28] = [
     Stage::User,
     Stage::Filter,
     Stage::Capabilities,
+    Stage::Schedule,
+    Stage::Profile,
     Stage::Program,
 ];
 
@@ -373,6 +476,8 @@ impl Stage {
             Self::User => "change the user",
             Self::Filter => "install the seccomp filter",
             Self::Capabilities => "set the capabilities",
+            Self::Schedule => "set how the process is scheduled",
+            Self::Profile => "enter the AppArmor profile",
             _ => "set up the container",
         }
     }

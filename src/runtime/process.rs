@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::mounts::c_string;
 use super::own_program::OwnProgram;
-use super::plan::{EntryPlan, Names, ProcessPlan, StdioPlan, above_stdio};
+use super::plan::{Capabilities, EntryPlan, Names, ProcessPlan, StdioPlan, UMASK, above_stdio};
 use super::user::User;
-use super::{Cgroup, Error, capability, seccomp};
+use super::{Cgroup, Error, apparmor, capability, seccomp};
 use crate::model::container::{ContainerSpec, Process, Seccomp};
 use crate::sys::process::StringVector;
 
@@ -121,10 +121,17 @@ pub(super) fn plan(
         uid: user.uid,
         gid: user.gid,
         groups: user.groups.iter().map(|gid| rustix::fs::Gid::from_raw(*gid)).collect(),
-        capabilities: capabilities.0,
+        capabilities: Capabilities::of_user(user.uid, capabilities.0),
         no_new_privileges: spec.security.no_new_privileges && !privileged,
+        umask: UMASK,
+        preserved: 0,
+        personality: None,
+        io_priority: None,
+        schedule: None,
+        profile: apparmor::of(&spec.security, privileged)?,
         dies_with_parent: false,
         filter,
+        filter_flags: 0,
         cwd: c_string(cwd)?,
         candidates: candidates(&program, &environment)?,
         own_program: OwnProgram::find()
@@ -135,7 +142,7 @@ pub(super) fn plan(
     Ok((plan, names))
 }
 
-fn vector(strings: &[String]) -> Result<StringVector, Error> {
+pub(super) fn vector(strings: &[String]) -> Result<StringVector, Error> {
     Ok(StringVector::new(strings.iter().map(|string| c_string(string)).collect::<Result<_, _>>()?))
 }
 
@@ -161,7 +168,7 @@ pub(super) fn environment(spec: &ContainerSpec, process: &Process, user: &User) 
 }
 
 /// The paths that `program` may be at: itself with a slash in it, else one in each folder of PATH.
-fn candidates(program: &str, environment: &[String]) -> Result<Vec<CString>, Error> {
+pub(super) fn candidates(program: &str, environment: &[String]) -> Result<Vec<CString>, Error> {
     if program.is_empty() {
         return Ok(Vec::new());
     }
@@ -186,15 +193,19 @@ fn limits(spec: &ContainerSpec) -> Result<Vec<Limit>, Error> {
     let mut limits: Vec<Limit> =
         LIMITS.iter().map(|(name, resource, soft, hard)| ((*name).to_owned(), *resource, *soft, *hard)).collect();
     for (name, (soft, hard)) in &spec.ulimits {
-        let known = LIMITS.iter().map(|(name, resource, ..)| (*name, *resource)).chain([SIGPENDING]);
-        let Some((_, resource)) = known.into_iter().find(|(known, _)| known == name) else {
-            return Err(Error::Unknown { kind: "resource limit", name: name.clone() });
-        };
+        let resource = limit_number(name)?;
         let number = |limit: i64| u64::try_from(limit).unwrap_or(INFINITE);
         limits.retain(|(known, ..)| known != name);
         limits.push((name.clone(), resource, number(*soft), number(*hard)));
     }
     Ok(limits)
+}
+
+/// `RLIMIT_*` of a name. Errors: no kernel has it.
+pub(super) fn limit_number(name: &str) -> Result<i32, Error> {
+    let mut known = LIMITS.iter().map(|(name, resource, ..)| (*name, *resource)).chain([SIGPENDING]);
+    let found = known.find(|(known, _)| *known == name);
+    found.map(|(_, resource)| resource).ok_or_else(|| Error::Unknown { kind: "resource limit", name: name.to_owned() })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::Error;
-use super::plan::{Channels, Failure, Names, READY};
+use super::plan::{CREATED, Channels, Failure, MOUNTED, Names, READY};
 use crate::model::container::ProcessIdentity;
 use crate::sys::process::Child;
 
@@ -65,16 +65,55 @@ impl Prepared {
         self.console.take()
     }
 
+    /// Waits until its mounts are made and its root is still the host's; only of a bundle.
+    pub fn mounted(&self) -> Result<(), Error> {
+        self.reached(MOUNTED)
+    }
+
+    /// Lets it go on from there, and waits until all of it is made.
+    pub fn created(&self) -> Result<(), Error> {
+        self.let_go()?;
+        self.reached(CREATED)
+    }
+
+    /// Leaves it alone: it waits to be let go by [`super::bundle::start`].
+    pub fn leave(mut self) -> ProcessIdentity {
+        self.pidfd = None;
+        self.identity
+    }
+
+    fn reached(&self, stage: u8) -> Result<(), Error> {
+        let mut bytes = [0u8; 12];
+        let length = loop {
+            match rustix::io::read(&self.listen, &mut bytes) {
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(hearing(errno.into())),
+                Ok(length) => break length,
+            }
+        };
+        match bytes.get(..length) {
+            Some([reached]) if *reached == stage => Ok(()),
+            Some(_) if length == bytes.len() => {
+                Err(Failure::from_bytes(&bytes).map_or(Error::Died, |failure| self.names.explain(failure)))
+            }
+            _ => Err(Error::Died),
+        }
+    }
+
+    fn let_go(&self) -> Result<(), Error> {
+        // A child that failed already has closed its end: what it reported counts.
+        match rustix::io::write(&self.go, &[1]) {
+            Ok(_) | Err(Errno::PIPE) => Ok(()),
+            Err(errno) => Err(Error::Step { step: "let the process go".into(), source: errno.into() }),
+        }
+    }
+
     /// Lets the process go and returns when the user's program runs, or with the reason why it does not.
     ///
     /// The error's [`exit_code`](crate::base::error::Explain::exit_code) is 125, 126 or 127, as Docker has them.
     pub fn start(mut self) -> Result<Running, Error> {
-        // A child that failed already has closed its end: what it reported counts.
-        match rustix::io::write(&self.go, &[1]) {
-            Ok(_) | Err(Errno::PIPE) => {}
-            Err(errno) => return Err(Error::Step { step: "let the process go".into(), source: errno.into() }),
-        }
-        match self.outcome() {
+        self.let_go()?;
+        match outcome(&self.listen, &self.names) {
             Ok(()) => {
                 let Some(pidfd) = self.pidfd.take() else { return Err(Error::Died) };
                 Ok(Running { identity: self.identity, pidfd, console: self.console.take() })
@@ -82,25 +121,42 @@ impl Prepared {
             Err(error) => Err(error),
         }
     }
+}
 
-    /// Reads the child's report to its end.
-    fn outcome(&self) -> Result<(), Error> {
-        let mut bytes = Vec::new();
-        let copy = self.listen.try_clone();
-        let read = copy.and_then(|pipe| std::fs::File::from(pipe).take(64).read_to_end(&mut bytes));
-        if let Err(source) = read {
-            return Err(Error::Step { step: "read the report of the process".into(), source });
-        }
-        let (ready, failure) = match bytes.split_first() {
-            Some((&READY, rest)) if rest.len() == 12 || rest.is_empty() => (true, rest),
-            _ => (false, bytes.as_slice()),
-        };
-        match <&[u8; 12]>::try_from(failure).ok().and_then(Failure::from_bytes) {
-            Some(failure) => Err(self.names.explain(failure)),
-            None if ready => Ok(()),
-            None => Err(Error::Died),
-        }
+fn hearing(source: std::io::Error) -> Error {
+    Error::Step { step: "read the report of the process".into(), source }
+}
+
+/// Reads the child's report to its end.
+fn outcome(listen: &OwnedFd, names: &Names) -> Result<(), Error> {
+    let mut bytes = Vec::new();
+    let copy = listen.try_clone();
+    copy.and_then(|pipe| std::fs::File::from(pipe).take(64).read_to_end(&mut bytes)).map_err(hearing)?;
+    let (ready, failure) = match bytes.split_first() {
+        Some((&READY, rest)) if rest.len() == 12 || rest.is_empty() => (true, rest),
+        _ => (false, bytes.as_slice()),
+    };
+    match <&[u8; 12]>::try_from(failure).ok().and_then(Failure::from_bytes) {
+        Some(failure) => Err(names.explain(failure)),
+        None if ready => Ok(()),
+        None => Err(Error::Died),
     }
+}
+
+/// Lets a child go that another process made with named channels.
+pub(super) fn start_named(go: &std::path::Path, report: &std::path::Path, names: &Names) -> Result<(), Error> {
+    // Without blocking: a child that is gone has neither end open.
+    let open = |path: &std::path::Path, flags| {
+        rustix::fs::open(path, flags | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| match errno {
+            Errno::NXIO => Error::Died,
+            _ => Error::Step { step: format!("open the pipe {}", path.display()), source: errno.into() },
+        })
+    };
+    let listen = open(report, OFlags::RDONLY)?;
+    let go = open(go, OFlags::WRONLY)?;
+    rustix::fs::fcntl_setfl(&listen, OFlags::empty()).map_err(|errno| hearing(errno.into()))?;
+    rustix::io::write(&go, &[1]).map_err(|_| Error::Died)?;
+    outcome(&listen, names)
 }
 
 impl Drop for Prepared {

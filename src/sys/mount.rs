@@ -27,6 +27,10 @@ pub const NOSUID: u64 = 0x2;
 pub const NODEV: u64 = 0x4;
 /// Programs cannot be executed.
 pub const NOEXEC: u64 = 0x8;
+/// Symbolic links are not followed.
+pub const NOSYMFOLLOW: u64 = 0x20_0000;
+/// Access times of folders are not updated.
+pub const NODIRATIME: u64 = 0x80;
 /// Mask of the access time settings.
 pub const ATIME_MASK: u64 = 0x70;
 /// Access times are not updated.

@@ -225,6 +225,48 @@ pub fn reset_scheduling() {
     }
 }
 
+/// Sets the I/O class and priority of this process, `class << 13 | level`. Source: ioprio_set(2).
+pub fn set_io_priority(priority: i32) -> Result<()> {
+    const IOPRIO_WHO_PROCESS: i32 = 1;
+    // SAFETY: takes numbers; 0 is this process.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, priority) }).map(drop)
+}
+
+/// Sets the execution domain of this process. Source: personality(2).
+pub fn set_personality(domain: u64) -> Result<()> {
+    // SAFETY: takes a number.
+    check(unsafe { libc::syscall(libc::SYS_personality, domain) }).map(drop)
+}
+
+/// How a process is scheduled: `struct sched_attr` of `linux/sched/types.h`, its first version.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Schedule {
+    /// Size of this structure; filled in by [`set_schedule`].
+    pub size: u32,
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// Nice value, for SCHED_OTHER and SCHED_BATCH.
+    pub nice: i32,
+    /// Static priority, for SCHED_FIFO and SCHED_RR.
+    pub priority: u32,
+    /// Nanoseconds, for SCHED_DEADLINE.
+    pub runtime_ns: u64,
+    /// Nanoseconds, for SCHED_DEADLINE.
+    pub deadline_ns: u64,
+    /// Nanoseconds, for SCHED_DEADLINE.
+    pub period_ns: u64,
+}
+
+/// Sets how this process is scheduled. Source: sched_setattr(2).
+pub fn set_schedule(schedule: &Schedule) -> Result<()> {
+    let schedule = Schedule { size: size_of::<Schedule>() as u32, ..*schedule };
+    // SAFETY: the structure has the size that it says and outlives the call; 0 is this process.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(&schedule), 0) }).map(drop)
+}
+
 /// Closes every descriptor from `first` on. Source: close_range(2).
 pub fn close_from(first: u32) -> Result<()> {
     // SAFETY: the caller ends or executes next and uses none of the descriptors again.
@@ -298,6 +340,19 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
         libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
     })
     .map(drop)
+}
+
+/// Lets the program that `command` starts run in the namespaces `kinds` of the process `target`.
+///
+/// Source: setns(2).
+pub fn enter_when_started(command: &mut std::process::Command, target: OwnedFd, kinds: i32) {
+    use std::os::fd::AsFd;
+    use std::os::unix::process::CommandExt;
+    let enter = move || set_namespace(target.as_fd(), kinds).map_err(Into::into);
+    // SAFETY: between fork and exec it makes one system call, which allocates nothing and takes no lock.
+    unsafe {
+        command.pre_exec(enter);
+    }
 }
 
 /// Lets the program that `command` starts get `signal` when the thread that starts it ends, also by a killed process.

@@ -17,6 +17,14 @@ pub fn clear_ambient_set() -> Result<()> {
     prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64)
 }
 
+/// Puts capability `number`, permitted and inheritable, into the ambient set. Source: PR_CAP_AMBIENT(2const).
+pub fn raise_ambient(number: u32) -> Result<()> {
+    // SAFETY: the option takes two numbers.
+    let result =
+        unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, u64::from(number), 0u64, 0u64) };
+    check(libc::c_long::from(result)).map(drop)
+}
+
 /// From now on no program gains privileges. Source: PR_SET_NO_NEW_PRIVS(2const).
 pub fn set_no_new_privileges() -> Result<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
@@ -42,27 +50,29 @@ fn prctl(option: i32, argument: u64) -> Result<()> {
     check(libc::c_long::from(unsafe { libc::prctl(option, argument, 0u64, 0u64, 0u64) })).map(drop)
 }
 
-/// Sets this process's capabilities: `permitted` also effective, `inheritable` apart. Source: capset(2).
-pub fn set_capabilities(permitted: u64, inheritable: u64) -> Result<()> {
+/// Sets this process's capabilities. Source: capset(2).
+pub fn set_capabilities(permitted: u64, effective: u64, inheritable: u64) -> Result<()> {
     const VERSION_3: u32 = 0x2008_0522;
     let header = [VERSION_3, 0u32];
     let low = |set: u64| set as u32;
     let high = |set: u64| (set >> 32) as u32;
-    let data = [low(permitted), low(permitted), low(inheritable), high(permitted), high(permitted), high(inheritable)];
+    let data = [low(effective), low(permitted), low(inheritable), high(effective), high(permitted), high(inheritable)];
     // SAFETY: version 3 reads a header of two and data of six 32 bit numbers.
     check(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) }).map(drop)
 }
 
 /// Installs a system call filter on this thread. Source: seccomp(2).
 ///
-/// Needs CAP_SYS_ADMIN or no_new_privs.
-pub fn install_filter(filter: &[libc::sock_filter]) -> Result<()> {
+/// Needs CAP_SYS_ADMIN or no_new_privs. `flags` are `SECCOMP_FILTER_FLAG_*`.
+pub fn install_filter(filter: &[libc::sock_filter], flags: u64) -> Result<()> {
     let Ok(len) = u16::try_from(filter.len()) else { return Err(rustix::io::Errno::INVAL) };
     // The kernel only reads through the pointer, although the structure has it mutable.
     let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut() };
     // SAFETY: `program` describes `filter`, which outlives the call.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, std::ptr::from_ref(&program)) })
-        .map(drop)
+    check(unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::from_ref(&program))
+    })
+    .map(drop)
 }
 
 /// Leaves the caller's keys behind: a new, empty session keyring. Source: keyctl(2).

@@ -17,6 +17,7 @@ mod hooks;
 mod limits;
 mod look;
 mod mistakes;
+mod oci;
 mod platforms;
 mod probes;
 mod project;

@@ -9,7 +9,7 @@ use crate::runtime::defaults::mapped_nodes;
 
 /// What is allowed; everything else is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct DeviceRules(Vec<Rule>);
+pub(in crate::runtime) struct DeviceRules(Vec<Rule>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rule {
@@ -19,6 +19,8 @@ struct Rule {
     minor: Option<u32>,
     /// Bits of [`MKNOD`], [`READ`], [`WRITE`].
     access: u32,
+    /// Whether it lifts or takes; of two that match, the later one counts.
+    allow: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +56,7 @@ impl DeviceRules {
     /// The rules of a container: the default ones, its devices and its own rules.
     pub fn of(security: &Security) -> Result<Self, Error> {
         if security.privileged {
-            return Ok(Self(vec![Rule { kind: Kind::All, major: None, minor: None, access: EVERYTHING }]));
+            return Ok(Self(vec![Rule::EVERYTHING]));
         }
         let mut rules = Vec::new();
         for text in DEFAULT.into_iter().chain([TUN]).chain(security.device_cgroup_rules.iter().map(String::as_str)) {
@@ -71,26 +73,43 @@ impl DeviceRules {
                 major: Some(rustix::fs::major(node.device)),
                 minor: Some(rustix::fs::minor(node.device)),
                 access,
+                allow: true,
             }));
+        }
+        Ok(Self(rules))
+    }
+
+    /// Rules in order, each whether it allows, and its text; the default ones come behind them.
+    pub fn of_list(list: &[(bool, String)]) -> Result<Self, Error> {
+        let defaults = DEFAULT.into_iter().chain([TUN]).map(|text| (true, text));
+        let mut rules = Vec::new();
+        for (allow, text) in list.iter().map(|(allow, text)| (*allow, text.as_str())).chain(defaults) {
+            let rule =
+                Rule::parse(text).ok_or_else(|| Error::Unknown { kind: "device rule", name: text.to_owned() })?;
+            rules.push(Rule { allow, ..rule });
+        }
+        // What comes before a rule for everything does not count.
+        if let Some(place) = rules.iter().rposition(Rule::is_everything) {
+            rules.drain(..place);
         }
         Ok(Self(rules))
     }
 
     /// Whether there is nothing to refuse.
     pub fn allows_all(&self) -> bool {
-        self.0.iter().any(|rule| rule.kind == Kind::All && rule.access == EVERYTHING)
+        self.0.iter().any(|rule| rule.allow && rule.is_everything()) && self.0.iter().all(|rule| rule.allow)
     }
 
-    /// Lines for `devices.allow`.
-    pub fn lines(&self) -> Vec<String> {
-        self.0.iter().map(Rule::line).collect()
+    /// Lines for `devices.allow` (true) and `devices.deny`, in order.
+    pub fn lines(&self) -> Vec<(bool, String)> {
+        self.0.iter().map(|rule| (rule.allow, rule.line())).collect()
     }
 
     /// The filter program of v2: eBPF instructions.
     ///
     /// ```text
     /// r2 = kind, r3 = access, r4 = major, r5 = minor
-    /// for each rule: unless it matches, go to the next; return 1
+    /// for each rule, the last one first: unless it matches, go to the next; return 1, or 0 if it denies
     /// return 0
     /// ```
     pub fn program(&self) -> Vec<u64> {
@@ -102,7 +121,7 @@ impl DeviceRules {
             instruction(LOAD_WORD, 4, 1, 4, 0),
             instruction(LOAD_WORD, 5, 1, 8, 0),
         ];
-        for rule in &self.0 {
+        for rule in self.0.iter().rev() {
             program.extend(rule.instructions());
         }
         program.extend([instruction(MOVE, 0, 0, 0, 0), instruction(EXIT, 0, 0, 0, 0)]);
@@ -116,6 +135,7 @@ const AND: u8 = 0x54;
 const SHIFT_RIGHT: u8 = 0x74;
 const MOVE: u8 = 0xb7;
 const MOVE_REGISTER: u8 = 0xbf;
+const JUMP_EQUAL: u8 = 0x15;
 const JUMP_NOT_EQUAL: u8 = 0x55;
 const JUMP_NOT_EQUAL_REGISTER: u8 = 0x5d;
 const EXIT: u8 = 0x95;
@@ -128,6 +148,12 @@ fn instruction(code: u8, target: u8, source: u8, offset: i16, immediate: u32) ->
 }
 
 impl Rule {
+    const EVERYTHING: Self = Self { kind: Kind::All, major: None, minor: None, access: EVERYTHING, allow: true };
+
+    fn is_everything(&self) -> bool {
+        Self { allow: true, ..*self } == Self::EVERYTHING
+    }
+
     /// `c 1:3 rwm`, `b *:* m`, `a`.
     fn parse(text: &str) -> Option<Self> {
         let mut fields = text.split_ascii_whitespace();
@@ -138,7 +164,7 @@ impl Rule {
             _ => return None,
         };
         let Some(numbers) = fields.next() else {
-            return (kind == Kind::All).then_some(Self { kind, major: None, minor: None, access: EVERYTHING });
+            return (kind == Kind::All).then_some(Self::EVERYTHING);
         };
         let (major, minor) = numbers.split_once(':')?;
         let number = |text: &str| match text {
@@ -146,7 +172,8 @@ impl Rule {
             text => text.parse().ok().map(Some),
         };
         let access = parse_access(fields.next()?)?;
-        fields.next().is_none().then_some(Self { kind, major: number(major)?, minor: number(minor)?, access })
+        let (major, minor) = (number(major)?, number(minor)?);
+        fields.next().is_none().then_some(Self { kind, major, minor, access, allow: true })
     }
 
     fn line(&self) -> String {
@@ -172,7 +199,14 @@ impl Rule {
             Kind::Character => Some(2),
         };
         checks.extend(kind.map(|kind| vec![instruction(JUMP_NOT_EQUAL, 2, 0, 0, kind)]));
-        if self.access != EVERYTHING {
+        if self.access != EVERYTHING && !self.allow {
+            // One thing that is denied is enough.
+            checks.push(vec![
+                instruction(MOVE_REGISTER, 1, 3, 0, 0),
+                instruction(AND, 1, 0, 0, self.access),
+                instruction(JUMP_EQUAL, 1, 0, 0, 0),
+            ]);
+        } else if self.access != EVERYTHING {
             checks.push(vec![
                 instruction(MOVE_REGISTER, 1, 3, 0, 0),
                 instruction(AND, 1, 0, 0, self.access),
@@ -182,10 +216,10 @@ impl Rule {
         checks.extend(self.major.map(|major| vec![instruction(JUMP_NOT_EQUAL, 4, 0, 0, major)]));
         checks.extend(self.minor.map(|minor| vec![instruction(JUMP_NOT_EQUAL, 5, 0, 0, minor)]));
         let mut instructions: Vec<u64> = checks.concat();
-        instructions.extend([instruction(MOVE, 0, 0, 0, 1), instruction(EXIT, 0, 0, 0, 0)]);
+        instructions.extend([instruction(MOVE, 0, 0, 0, u32::from(self.allow)), instruction(EXIT, 0, 0, 0, 0)]);
         let length = instructions.len();
         for (position, word) in instructions.iter_mut().enumerate() {
-            if matches!(*word as u8, JUMP_NOT_EQUAL | JUMP_NOT_EQUAL_REGISTER) {
+            if matches!(*word as u8, JUMP_EQUAL | JUMP_NOT_EQUAL | JUMP_NOT_EQUAL_REGISTER) {
                 // A rule has at most eight instructions.
                 *word |= ((length - position - 1) as u64) << 16;
             }
@@ -224,5 +258,13 @@ mod tests {
         let rules = DeviceRules::of(&Security { privileged: true, ..Security::default() }).unwrap();
         assert!(rules.allows_all());
         assert!(!DeviceRules::of(&Security::default()).unwrap().allows_all());
+        let list = |rules: &[(bool, &str)]| {
+            let rules: Vec<_> = rules.iter().map(|(allow, text)| (*allow, (*text).to_owned())).collect();
+            DeviceRules::of_list(&rules).unwrap()
+        };
+        assert!(list(&[(false, "a *:* rwm"), (true, "a *:* rwm")]).allows_all());
+        assert!(!list(&[(true, "a *:* rwm"), (false, "c 1:3 w")]).allows_all());
+        let denied = list(&[(true, "c 7:7 r"), (false, "a *:* rwm")]);
+        assert_eq!(denied.lines()[0], (false, "a *:* rwm".to_owned()));
     }
 }

@@ -137,7 +137,8 @@ pub(super) fn set_devices(hierarchies: &[Hierarchy], relative: &Path, rules: &De
         return write(&folder.join("devices.allow"), "a");
     }
     write(&folder.join("devices.deny"), "a")?;
-    rules.lines().iter().try_for_each(|line| write(&folder.join("devices.allow"), line))
+    let file = |allow| folder.join(if allow { "devices.allow" } else { "devices.deny" });
+    rules.lines().iter().try_for_each(|(allow, line)| write(&file(*allow), line))
 }
 
 /// CFS period in microseconds where none is given.

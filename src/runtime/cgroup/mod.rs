@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use crate::model::container::{ContainerSpec, Resources};
-use devices::DeviceRules;
+pub(super) use devices::DeviceRules;
 pub(super) use legacy::Hierarchy;
 
 /// Where control groups are mounted.
@@ -87,10 +87,27 @@ impl Cgroup {
 
     fn create_in(root: &Path, parent: &str, spec: &ContainerSpec) -> Result<Self, Error> {
         let rules = DeviceRules::of(&spec.security)?;
-        let tree = Tree::make(root, parent, spec.id.as_str())?;
-        let cgroup = Self { tree };
-        let prepared = cgroup.prepare(&spec.resources, &rules);
-        if let Err(error) = prepared {
+        let cgroup = Self { tree: Tree::make(root, &relative(parent, spec.id.as_str())?)? };
+        cgroup.prepared(&rules, |cgroup| cgroup.update(&spec.resources))
+    }
+
+    /// Makes the group `path` below the root of control groups, with these device rules and what `limit` sets.
+    pub(super) fn create_at(
+        path: &str,
+        rules: &DeviceRules,
+        limit: impl FnOnce(&Self) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
+        Self { tree: Tree::make(Path::new(ROOT), &plain(path)?)? }.prepared(rules, limit)
+    }
+
+    /// The existing group `path` below the root of control groups.
+    pub fn open_at(path: &str) -> Result<Self, Error> {
+        Ok(Self { tree: Tree::open(Path::new(ROOT), &plain(path)?)? })
+    }
+
+    fn prepared(self, rules: &DeviceRules, limit: impl FnOnce(&Self) -> Result<(), Error>) -> Result<Self, Error> {
+        let cgroup = self;
+        if let Err(error) = cgroup.set_devices(rules).and_then(|()| limit(&cgroup)) {
             // The first error is the one to tell; a group that stays is used again by the next start.
             let _: Result<(), Error> = cgroup.remove();
             return Err(error);
@@ -98,17 +115,16 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    fn prepare(&self, resources: &Resources, rules: &DeviceRules) -> Result<(), Error> {
+    fn set_devices(&self, rules: &DeviceRules) -> Result<(), Error> {
         match &self.tree {
-            Tree::Unified { folder, path } => unified::set_devices(path, folder.as_fd(), rules)?,
-            Tree::Legacy { hierarchies, relative } => legacy::set_devices(hierarchies, relative, rules)?,
+            Tree::Unified { folder, path } => unified::set_devices(path, folder.as_fd(), rules),
+            Tree::Legacy { hierarchies, relative } => legacy::set_devices(hierarchies, relative, rules),
         }
-        self.update(resources)
     }
 
     /// The existing group `name` (a container's id) below `parent`.
     pub fn open(parent: &str, name: &str) -> Result<Self, Error> {
-        Ok(Self { tree: Tree::open(Path::new(ROOT), parent, name)? })
+        Ok(Self { tree: Tree::open(Path::new(ROOT), &relative(parent, name)?)? })
     }
 
     /// Files to write `0` to, which makes the writer a member; none on v2.
@@ -135,8 +151,18 @@ impl Cgroup {
         }
     }
 
+    /// Its own folders with the names of their hierarchies; one without a name on v2.
+    pub(super) fn folders(&self) -> Vec<(PathBuf, Option<&Hierarchy>)> {
+        match &self.tree {
+            Tree::Unified { path, .. } => vec![(path.clone(), None)],
+            Tree::Legacy { hierarchies, relative } => {
+                hierarchies.iter().map(|one| (one.mount_point.join(relative), Some(one))).collect()
+            }
+        }
+    }
+
     /// The file `name` of the group: on v1 in the hierarchy of `controller`.
-    fn file(&self, controller: &str, name: &str) -> Option<PathBuf> {
+    pub(super) fn file(&self, controller: &str, name: &str) -> Option<PathBuf> {
         match &self.tree {
             Tree::Unified { path, .. } => Some(path.join(name)),
             Tree::Legacy { hierarchies, relative } => {
@@ -243,7 +269,8 @@ impl Cgroup {
         self.file("memory", name).and_then(|file| keyed(&read(&file), "oom_kill")).unwrap_or(0)
     }
 
-    fn is_unified(&self) -> bool {
+    /// Whether it is one of version 2.
+    pub(super) fn is_unified(&self) -> bool {
         matches!(self.tree, Tree::Unified { .. })
     }
 
@@ -269,7 +296,7 @@ impl Cgroup {
     }
 
     /// Writes `value` into a file of the group.
-    fn set(&self, controller: &'static str, name: &str, value: &str) -> Result<(), Error> {
+    pub(super) fn set(&self, controller: &str, name: &str, value: &str) -> Result<(), Error> {
         match self.file(controller, name) {
             Some(file) => write(&file, value),
             None => Err(Error::Cgroup {
@@ -285,23 +312,21 @@ impl Cgroup {
 }
 
 impl Tree {
-    fn make(root: &Path, parent: &str, name: &str) -> Result<Self, Error> {
-        let relative = relative(parent, name)?;
+    fn make(root: &Path, relative: &Path) -> Result<Self, Error> {
         if unified::is_mounted(root) {
-            let path = unified::make(root, &relative)?;
+            let path = unified::make(root, relative)?;
             return Self::unified(path);
         }
         let hierarchies = legacy::hierarchies()?;
-        legacy::make(&hierarchies, &relative)?;
-        Ok(Self::Legacy { hierarchies, relative })
+        legacy::make(&hierarchies, relative)?;
+        Ok(Self::Legacy { hierarchies, relative: relative.to_owned() })
     }
 
-    fn open(root: &Path, parent: &str, name: &str) -> Result<Self, Error> {
-        let relative = relative(parent, name)?;
+    fn open(root: &Path, relative: &Path) -> Result<Self, Error> {
         if unified::is_mounted(root) {
             return Self::unified(root.join(relative));
         }
-        Ok(Self::Legacy { hierarchies: legacy::hierarchies()?, relative })
+        Ok(Self::Legacy { hierarchies: legacy::hierarchies()?, relative: relative.to_owned() })
     }
 
     fn unified(path: PathBuf) -> Result<Self, Error> {
@@ -316,19 +341,24 @@ impl Tree {
 
 /// `parent/name`, neither of them a way out.
 fn relative(parent: &str, name: &str) -> Result<PathBuf, Error> {
+    let path = format!("{parent}/{name}");
+    if name.contains('/') { Err(Error::Unknown { kind: "control group name", name: path }) } else { plain(&path) }
+}
+
+/// A path below the root of control groups without a way out.
+fn plain(path: &str) -> Result<PathBuf, Error> {
     let is_plain = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains('\0');
-    let plain = !name.contains('/') && is_plain(name) && parent.split('/').all(is_plain);
-    if plain {
-        return Ok(Path::new(parent).join(name));
+    match path.split('/').all(is_plain) {
+        true => Ok(PathBuf::from(path)),
+        false => Err(Error::Unknown { kind: "control group name", name: path.to_owned() }),
     }
-    Err(Error::Unknown { kind: "control group name", name: format!("{parent}/{name}") })
 }
 
 /// Moves this process into the group of supervisors below `parent`: out of the caller's session and of any limit.
 ///
 /// Must be called while single-threaded: on v1 only the calling thread moves.
 pub fn enter_supervisors(parent: &str) -> Result<(), Error> {
-    match Tree::make(Path::new(ROOT), parent, SUPERVISORS)? {
+    match Tree::make(Path::new(ROOT), &relative(parent, SUPERVISORS)?)? {
         Tree::Unified { path, .. } => write(&path.join("cgroup.procs"), "0"),
         Tree::Legacy { hierarchies, relative } => hierarchies
             .iter()
@@ -355,6 +385,11 @@ pub fn remove_parent(parent: &str) -> Result<(), Error> {
         remove_one(hierarchy.mount_point.join(parent));
     }
     Ok(())
+}
+
+/// Whether this host has one tree of control groups (version 2) with the controllers.
+pub fn is_unified() -> bool {
+    unified::is_mounted(Path::new(ROOT))
 }
 
 fn error_is_not_found(error: &Error) -> bool {
