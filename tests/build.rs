@@ -207,6 +207,38 @@ fn what_did_not_change_is_taken_from_the_cache_by_content() {
 }
 
 #[test]
+fn a_large_context_is_known_again_wherever_it_lies() {
+    let bench = Bench::new();
+    for number in 0..400 {
+        bench.write(&format!("src/{}/{number}", number % 7), &format!("{number}\n").repeat(number % 50));
+    }
+    std::fs::hard_link(bench.path("src/1/1"), bench.path("src/1/again")).expect("a link");
+    let dockerfile = "FROM busybox\nCOPY src /src\n";
+    // The first time files are hashed while they are copied, then before.
+    let first = bench.build(dockerfile);
+    assert_eq!(bench.counts(), (0, 1));
+    assert_eq!(bench.build(dockerfile).id, first.id);
+    assert_eq!(bench.counts(), (1, 0));
+    let other = Bench { folder: bench.folder.join("elsewhere"), store: bench.store.clone(), events: Mutex::default() };
+    std::fs::create_dir_all(&other.folder).expect("a folder");
+    let status = std::process::Command::new("cp")
+        .arg("-a")
+        .args([bench.folder.join("context"), other.folder.join("context")])
+        .status();
+    assert!(status.expect("cp is there").success());
+    assert_eq!(other.build(dockerfile).id, first.id);
+    assert_eq!(other.counts(), (1, 0));
+    other.write("src/3/3", "changed");
+    let changed = other.build(dockerfile);
+    assert_eq!((other.counts(), other.text(&changed, "src/3/3").as_str()), ((0, 1), "changed"));
+    std::mem::forget(other);
+    let mut request = bench.request(dockerfile);
+    request.no_cache = true;
+    let anew = build(&bench.store, &request, &bench).expect("it builds");
+    assert_eq!(anew.layers[1].size_bytes, first.layers[1].size_bytes);
+}
+
+#[test]
 fn a_stage_made_anew_with_the_same_files_does_not_rebuild_what_copies_them() {
     let bench = Bench::new();
     let dockerfile = |word: &str| {

@@ -12,12 +12,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::FileType;
 use sha2::{Digest as _, Sha256};
 
 use super::select::Group;
-use super::tree::{Meta, Tree};
+use super::tree::{Meta, Tree, look_at_open};
 use crate::base::fs::{self, Context};
 
 /// How old a change must be to be trusted: coarse clocks of network file systems tick every second or two.
@@ -81,6 +82,11 @@ impl StatCache {
             known.encode(&mut bytes);
         }
         Some(bytes)
+    }
+
+    /// Whether anything was remembered of the file at `path`.
+    pub fn knows(&self, path: &Path) -> bool {
+        lock(&self.known).contains_key(path)
     }
 
     fn find(&self, path: &Path, meta: &Meta) -> Option<[u8; 32]> {
@@ -188,19 +194,99 @@ pub fn digest_files(tree: &Tree, groups: &mut [Group], cache: Option<&StatCache>
 
 fn digest_file(tree: &Tree, path: &Path, buffer: &mut [u8]) -> fs::Result<[u8; 32]> {
     let file = tree.open(path)?;
-    let mut hasher = Sha256::new();
-    for (name, value) in attributes(file.as_fd()) {
-        field(&mut hasher, &name);
-        field(&mut hasher, &value);
-    }
-    hasher.update([0]);
+    let mut hasher = FileDigest::new(&attributes(file.as_fd()));
     let mut file = std::fs::File::from(file);
     loop {
         let count = file.read(buffer).context("read", &tree.display(path))?;
         if count == 0 {
-            return Ok(hasher.finalize().into());
+            return Ok(hasher.finish());
         }
         hasher.update(&buffer[..count]);
+    }
+}
+
+/// The digest of one file under way: attributes, then content.
+pub struct FileDigest(Sha256);
+
+impl FileDigest {
+    /// Begins with the attributes.
+    pub fn new(attributes: &[(Vec<u8>, Vec<u8>)]) -> Self {
+        let mut hasher = Sha256::new();
+        for (name, value) in attributes {
+            field(&mut hasher, name);
+            field(&mut hasher, value);
+        }
+        hasher.update([0]);
+        Self(hasher)
+    }
+
+    /// Adds content.
+    pub fn update(&mut self, content: &[u8]) {
+        self.0.update(content);
+    }
+
+    /// The digest.
+    pub fn finish(self) -> [u8; 32] {
+        self.0.finalize().into()
+    }
+}
+
+/// What is learnt of files while they are copied.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// When it began; digests are wanted when it is known.
+    began_ns: Option<i128>,
+    digests: Mutex<HashMap<PathBuf, [u8; 32]>>,
+    changed: AtomicBool,
+}
+
+impl Findings {
+    /// With the digests of files that are copied.
+    pub fn with_digests() -> Self {
+        Self { began_ns: Some(jiff::Timestamp::now().as_nanosecond()), ..Self::default() }
+    }
+
+    /// Whether files are to be hashed.
+    pub fn wants_digests(&self) -> bool {
+        self.began_ns.is_some()
+    }
+
+    /// Takes the digest of a file.
+    pub fn digest(&self, path: &Path, digest: [u8; 32]) {
+        lock(&self.digests).insert(path.to_owned(), digest);
+    }
+
+    /// Looks whether a file that was copied is still what was selected: what somebody wrote meanwhile must not be
+    /// remembered as something else.
+    pub fn compare(&self, file: BorrowedFd<'_>, meta: &Meta) -> rustix::io::Result<()> {
+        let now = look_at_open(file)?;
+        if (now.size, now.mtime_ns, now.ctime_ns) != (meta.size, meta.mtime_ns, meta.ctime_ns) {
+            self.changed.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Whether a file was written while it was copied.
+    pub fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Relaxed)
+    }
+
+    /// Gives the selection the digests that were found, and the cache for the next build.
+    pub fn give_digests(&self, groups: &mut [Group], cache: Option<&StatCache>) {
+        let Some(began_ns) = self.began_ns else { return };
+        let digests = lock(&self.digests);
+        // A file with several names is copied once.
+        let mut names: HashMap<(u64, u64), [u8; 32]> = HashMap::new();
+        let files = groups.iter_mut().flat_map(|group| group.items.iter_mut());
+        for item in files.filter(|item| item.meta.kind == FileType::RegularFile) {
+            let inode = (item.meta.device, item.meta.inode);
+            let Some(digest) = digests.get(&item.source).or_else(|| names.get(&inode)).copied() else { continue };
+            names.insert(inode, digest);
+            item.digest = digest;
+            if let Some(cache) = cache.filter(|_| !self.has_changed()) {
+                cache.remember(&item.source, &item.meta, digest, began_ns);
+            }
+        }
     }
 }
 
@@ -250,4 +336,27 @@ pub fn digest_groups(groups: &[Group]) -> [u8; 32] {
 pub fn field(hasher: &mut Sha256, bytes: &[u8]) {
     hasher.update((bytes.len() as u64).to_le_bytes());
     hasher.update(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::tree::look_at;
+
+    #[test]
+    fn a_file_written_while_it_is_copied_is_noticed() {
+        let path = std::env::temp_dir().join(format!("wharf-content-{}", crate::base::id::random_hex(6)));
+        std::fs::write(&path, "before").expect("written");
+        let file = std::fs::File::open(&path).expect("open");
+        let folder = std::fs::File::open(std::env::temp_dir()).expect("open");
+        let name = Path::new(path.file_name().expect("a name"));
+        let meta = look_at(folder.as_fd(), name).expect("seen").expect("it is there");
+        let findings = Findings::default();
+        findings.compare(file.as_fd(), &meta).expect("seen");
+        assert!(!findings.has_changed());
+        std::fs::write(&path, "afterwards").expect("written");
+        findings.compare(file.as_fd(), &meta).expect("seen");
+        assert!(findings.has_changed());
+        std::fs::remove_file(&path).expect("removed");
+    }
 }

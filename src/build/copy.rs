@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use super::archive::{ArchiveError, unpack_if_archive};
+use super::content::Findings;
 use super::copier::{Copier, NewFile, PARALLEL_ITEMS, in_parallel};
 use super::mode::Chmod;
 use super::select::{Group, Item};
@@ -63,18 +64,19 @@ pub struct Manner<'a> {
     pub unpack: bool,
 }
 
-/// Copies selected files of `tree` into the layer.
+/// Copies selected files of `tree` into the layer; `findings` learns of them.
 pub fn copy_groups(
     target: &mut Target<'_>,
     tree: &Tree,
     groups: &[Group],
     manner: &Manner<'_>,
+    findings: &Findings,
 ) -> Result<(), CopyError> {
     if groups.iter().map(|group| group.items.len()).sum::<usize>() < PARALLEL_ITEMS {
-        let mut files = Copier::new(tree);
+        let mut files = Copier::new(tree, findings);
         return copy_with(target, tree, groups, manner, &mut |file| files.fill(file));
     }
-    in_parallel(tree, |send| copy_with(target, tree, groups, manner, send))?;
+    in_parallel(tree, findings, |send| copy_with(target, tree, groups, manner, send))?;
     target.begin_write_back();
     Ok(())
 }

@@ -13,7 +13,7 @@
 //! stage's identity, and one of the content of the files it selects, which holds when that stage was made anew.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -22,23 +22,18 @@ use sha2::{Digest as _, Sha256};
 
 use super::Images;
 use super::cache::LazySource;
-use super::content::{StatCache, digest_files, digest_groups, field};
-use super::copy::{Manner, copy_groups, copy_inline, make_workdir};
+use super::content::{StatCache, field};
+use super::copy::make_workdir;
 use super::dockerfile::lines::Line;
 use super::error::Error;
-use super::fetch::{Fetched, fetch, name_of};
-use super::git::{GitSource, is_git};
 use super::ignore::Patterns;
-use super::interpret::{Action, CopyAction, Interpreted, Step, is_url};
+use super::interpret::{Action, Interpreted, Step};
 use super::plan::{Origin, Plan};
 use super::platform::Platform;
-use super::remote::TemporaryFolder;
 use super::request::BuildRequest;
-use super::select::{Group, SelectError, Wish, select};
 use super::target::{Owner, Target};
 use super::tree::Tree;
 use crate::base::id::Digest;
-use crate::image::ALIAS;
 use crate::model::event::{Event, EventStatus, Progress};
 use crate::model::image::{Image, LayerRecord};
 use crate::model::reference::Reference;
@@ -74,7 +69,7 @@ pub struct Executor<'a> {
     pub ignore: Patterns,
     /// Where progress goes.
     pub progress: &'a dyn Progress,
-    sources: Vec<LazySource<'a>>,
+    pub(super) sources: Vec<LazySource<'a>>,
     context: OnceLock<Context>,
     state: Mutex<State>,
     changed: Condvar,
@@ -82,9 +77,9 @@ pub struct Executor<'a> {
 }
 
 /// The build context, opened when the first step reads from it.
-struct Context {
-    tree: Tree,
-    cache: StatCache,
+pub(super) struct Context {
+    pub(super) tree: Tree,
+    pub(super) cache: StatCache,
 }
 
 #[derive(Default)]
@@ -292,7 +287,7 @@ impl<'a> Executor<'a> {
         Ok(tree)
     }
 
-    fn context(&self) -> Result<&Context, Error> {
+    pub(super) fn context(&self) -> Result<&Context, Error> {
         if let Some(context) = self.context.get() {
             return Ok(context);
         }
@@ -306,21 +301,22 @@ impl<'a> Executor<'a> {
         match &running.step.action {
             Action::Run(action) => {
                 let key = self.run_key(running, action)?;
-                self.cached_or(running, &key, || self.run_step(running, action))
+                self.cached_or(running, &key, || Ok((self.run_step(running, action)?, true)))
             }
             Action::Workdir { path, user } => {
                 let mut key = self.key(running, "workdir");
                 field(&mut key, path.as_bytes());
                 field(&mut key, user.as_bytes());
                 self.cached_or(running, &digest(key), || {
-                    self.layer(running, |target, below| {
+                    let writer = self.fill(running, |target, below| {
                         // As BuildKit does: a user that does not exist yet does not own it; RUN tells.
                         let owner = match self.owner(&running.step.line, below, user) {
                             Err(Error::User { .. }) => Owner { uid: 0, gid: 0 },
                             owner => owner?,
                         };
                         make_workdir(target, path, owner).map_err(|error| self.copy_error(&running.step.line, error))
-                    })
+                    })?;
+                    Ok((self.commit(writer)?, true))
                 })
             }
             Action::Copy(action) => self.copy_step(running, action),
@@ -339,12 +335,13 @@ impl<'a> Executor<'a> {
         hasher
     }
 
-    /// Takes a step from the cache or executes it, once for all builds that want it at the same time.
-    fn cached_or(
+    /// Takes a step from the cache or executes it, once for all builds that want it at the same time. `execute` says
+    /// whether its layer may be remembered as what the key stands for.
+    pub(super) fn cached_or(
         &self,
         running: &Running<'_>,
         key: &Digest,
-        execute: impl FnOnce() -> Result<LayerRecord, Error>,
+        execute: impl FnOnce() -> Result<(LayerRecord, bool), Error>,
     ) -> Result<(StepRecord, bool), Error> {
         if let Some(record) = self.remembered(running, key)? {
             return Ok((record, true));
@@ -357,7 +354,7 @@ impl<'a> Executor<'a> {
         {
             return Ok((record, true));
         }
-        let layer = execute()?;
+        let (layer, is_sound) = execute()?;
         let record = StepRecord {
             key: key.clone(),
             description: running.step.title.clone(),
@@ -365,18 +362,20 @@ impl<'a> Executor<'a> {
             layers: vec![layer],
             data: serde_json::Value::Null,
         };
-        self.store.cache().remember(&record)?;
+        if is_sound {
+            self.store.cache().remember(&record)?;
+        }
         Ok((record, false))
     }
 
     /// Whether the step is to be run again.
-    fn is_forgetful(&self, running: &Running<'_>) -> bool {
+    pub(super) fn is_forgetful(&self, running: &Running<'_>) -> bool {
         let stage = &self.plan.stages[running.stage];
         let is_it = |wanted: &String| wanted.eq_ignore_ascii_case(&stage.label) || wanted.parse() == Ok(running.stage);
         self.request.no_cache || self.request.no_cache_stages.iter().any(is_it)
     }
 
-    fn remembered(&self, running: &Running<'_>, key: &Digest) -> Result<Option<StepRecord>, Error> {
+    pub(super) fn remembered(&self, running: &Running<'_>, key: &Digest) -> Result<Option<StepRecord>, Error> {
         if self.is_forgetful(running) {
             return Ok(None);
         }
@@ -386,18 +385,18 @@ impl<'a> Executor<'a> {
         Ok(self.sources.iter().find_map(|source| source.step(self.store, key, self.progress)))
     }
 
-    /// Fills and commits a layer.
-    fn layer(
+    /// Fills a layer.
+    pub(super) fn fill(
         &self,
         running: &Running<'_>,
         fill: impl FnOnce(&mut Target<'_>, &Tree) -> Result<(), Error>,
-    ) -> Result<LayerRecord, Error> {
+    ) -> Result<LayerWriter, Error> {
         let writer: LayerWriter = self.store.layers().begin()?;
         let below = self.tree(running.layers)?;
         let mut target = Target::new(writer.folder(), &below)?;
         fill(&mut target, &below)?;
         target.finish()?;
-        self.commit(writer)
+        Ok(writer)
     }
 
     /// Commits a layer that was filled.
@@ -408,209 +407,12 @@ impl<'a> Executor<'a> {
         Ok(writer.commit_by_content()?)
     }
 
-    fn copy_step(&self, running: &Running<'_>, action: &CopyAction) -> Result<(StepRecord, bool), Error> {
-        let line = &running.step.line;
-        let mut key = self.key(running, if action.add { "add" } else { "copy" });
-        field(&mut key, action.destination.as_bytes());
-        field(&mut key, action.chown.as_deref().unwrap_or("").as_bytes());
-        field(&mut key, format!("{:?} {:?}", action.chmod, action.unpack).as_bytes());
-        for (name, content) in &action.inline {
-            field(&mut key, name.as_bytes());
-            field(&mut key, content.as_bytes());
-        }
-        // The cheap key: nothing in the other tree needs to be looked at.
-        let cheap = match &action.origin {
-            Some(origin @ (Origin::Stage(_) | Origin::Image(_))) => {
-                let mut cheap = key.clone();
-                field(&mut cheap, identity(&self.layers_of(origin)).as_bytes());
-                field(&mut cheap, format!("{:?} {} {:?}", action.sources, action.parents, action.exclude).as_bytes());
-                Some(digest(cheap))
-            }
-            _ => None,
-        };
-        if let Some(cheap) = &cheap
-            && let Some(record) = self.remembered(running, cheap)?
-        {
-            return Ok((record, true));
-        }
-        let mut remote = self.remote_sources(line, action, &mut key)?;
-        let (tree, groups) = self.selected(line, action)?;
-        key.update(digest_groups(&groups));
-        let key = digest(key);
-        let result = self.cached_or(running, &key, || {
-            self.layer(running, |target, below| {
-                let owner = action.chown.as_ref().map(|user| self.owner(line, below, user)).transpose()?;
-                let unpack = action.unpack.unwrap_or(action.add);
-                let manner = Manner { destination: &action.destination, owner, chmod: action.chmod.as_ref(), unpack };
-                let fail = |error| self.copy_error(line, error);
-                copy_groups(target, tree.get(self)?, &groups, &manner).map_err(fail)?;
-                for source in &mut remote {
-                    self.copy_remote(line, action, source, target, &manner)?;
-                }
-                for (name, content) in &action.inline {
-                    let now_ns = jiff::Timestamp::now().as_nanosecond();
-                    copy_inline(target, name, &mut content.as_bytes(), &manner, None, now_ns).map_err(fail)?;
-                }
-                Ok(())
-            })
-        })?;
-        if let Some(cheap) = cheap {
-            let data = serde_json::json!({ ALIAS: result.0.key });
-            self.store.cache().remember(&StepRecord { key: cheap, data, ..result.0.clone() })?;
-        }
-        Ok(result)
-    }
-
-    /// What ADD fetches, with what the step's key has to know of it. What a checksum names is not fetched yet.
-    fn remote_sources(&self, line: &Line, action: &CopyAction, key: &mut Sha256) -> Result<Vec<Remote>, Error> {
-        let mut remote = Vec::new();
-        for text in &action.sources {
-            if is_git(text) {
-                let fail = |error| Error::Git { mark: line.mark_of(text), address: text.clone(), source: error };
-                let mut source = GitSource::parse(text).map_err(fail)?;
-                source.keep_git_dir = action.keep_git_dir.or(source.keep_git_dir);
-                source.checksum = action.checksum.clone().or(source.checksum);
-                let commit = source.remote_commit().map_err(fail)?.unwrap_or_default();
-                field(key, format!("{source:?} {commit}").as_bytes());
-                remote.push(Remote::Git(source, text.clone()));
-            } else if is_url(text) {
-                let checksum = action.checksum.as_deref().map(|text| {
-                    text.parse::<Digest>().map_err(|_| {
-                        line.error(text, format!("`{text}` is not a checksum (sha256: and 64 hexadecimal digits)"))
-                    })
-                });
-                let checksum = checksum.transpose()?;
-                let file = match &checksum {
-                    Some(_) => None,
-                    None => Some(self.fetch(line, text, None)?),
-                };
-                let digest = file.as_ref().map(|file| &file.digest).or(checksum.as_ref());
-                field(key, digest.map_or("", Digest::as_str).as_bytes());
-                field(key, name_of(text).as_bytes());
-                remote.push(Remote::Url { url: text.clone(), checksum, file });
-            }
-        }
-        Ok(remote)
-    }
-
-    fn fetch(&self, line: &Line, url: &str, checksum: Option<&Digest>) -> Result<Fetched, Error> {
-        fetch(self.store, url, checksum, &self.request.secrets).map_err(|source| Error::Fetch {
-            mark: line.mark_of(url),
-            url: url.to_owned(),
-            source,
-        })
-    }
-
-    fn copy_remote(
-        &self,
-        line: &Line,
-        action: &CopyAction,
-        source: &mut Remote,
-        target: &mut Target<'_>,
-        manner: &Manner<'_>,
-    ) -> Result<(), Error> {
-        match source {
-            Remote::Url { url, checksum, file } => {
-                let fetched = match file.take() {
-                    Some(file) => file,
-                    None => self.fetch(line, url, checksum.as_ref())?,
-                };
-                let manner = Manner { unpack: action.unpack.unwrap_or(false), ..*manner };
-                fetched.copy(target, &manner).map_err(|error| self.copy_error(line, error))
-            }
-            Remote::Git(source, text) => {
-                let folder = TemporaryFolder::new(self.store)?;
-                let checkout = source.fetch(folder.path()).map_err(|error| Error::Git {
-                    mark: line.mark_of(text),
-                    address: text.clone(),
-                    source: error,
-                })?;
-                let tree = Tree::folder(&checkout.folder)?;
-                let none = Patterns::default();
-                let exclude = self.excluded(line, action)?;
-                let sources = ["/".to_owned()];
-                let wish =
-                    Wish { sources: &sources, parents: false, exclude: &exclude, ignore: &none, keep_owner: false };
-                let mut groups = select(&tree, &wish).map_err(|error| self.select_error(line, action, error))?;
-                // The commit's time, so that the same commit makes the same layer.
-                let mtime_ns = i128::from(checkout.time_seconds) * 1_000_000_000;
-                groups.iter_mut().flat_map(|group| &mut group.items).for_each(|item| item.meta.mtime_ns = mtime_ns);
-                let manner = Manner { unpack: false, ..*manner };
-                copy_groups(target, &tree, &groups, &manner).map_err(|error| self.copy_error(line, error))
-            }
-        }
-    }
-
-    fn excluded(&self, line: &Line, action: &CopyAction) -> Result<Patterns, Error> {
-        Patterns::new(action.exclude.iter().map(String::as_str)).map_err(|(pattern, reason)| {
-            line.error(&pattern, format!("the pattern `{pattern}` is malformed: {reason}"))
-        })
-    }
-
-    fn selected(&self, line: &Line, action: &CopyAction) -> Result<(Source, Vec<Group>), Error> {
-        let local: Vec<String> =
-            action.sources.iter().filter(|source| !is_url(source) && !is_git(source)).cloned().collect();
-        let exclude = self.excluded(line, action)?;
-        let ignore = match &action.origin {
-            // A named context has an ignore file of its own.
-            Some(Origin::Folder(path)) => Patterns::of_build(path, None)?,
-            _ => Patterns::default(),
-        };
-        let source = match &action.origin {
-            None if local.is_empty() => return Ok((Source::None, Vec::new())),
-            None => Source::Context,
-            Some(Origin::Folder(path)) => Source::Tree(Tree::folder(path)?),
-            Some(origin) => Source::Tree(self.tree(&self.layers_of(origin))?),
-        };
-        let from_host = matches!(action.origin, None | Some(Origin::Folder(_)));
-        let wish = Wish {
-            sources: &local,
-            parents: action.parents,
-            exclude: &exclude,
-            ignore: if action.origin.is_none() { &self.ignore } else { &ignore },
-            keep_owner: !from_host,
-        };
-        let tree = source.get(self)?;
-        let mut groups = select(tree, &wish).map_err(|error| self.select_error(line, action, error))?;
-        let cache = match &source {
-            Source::Context => Some(&self.context()?.cache),
-            _ => None,
-        };
-        digest_files(tree, &mut groups, cache)?;
-        Ok((source, groups))
-    }
-
-    fn select_error(&self, line: &Line, action: &CopyAction, error: SelectError) -> Error {
-        let SelectError::Missing { path, ignored } = &error else {
-            return Error::Copy { mark: line.mark_of(""), source: Box::new(error), hint: None };
-        };
-        let place = match &action.origin {
-            None => format!("the build context {}", self.request.context.display()),
-            Some(Origin::Stage(index)) => format!("the stage {}", self.plan.stages[*index].label),
-            Some(Origin::Image(reference)) => format!("the image {reference}"),
-            Some(Origin::Folder(path)) => path.display().to_string(),
-            Some(Origin::Remote(address)) => address.clone(),
-            Some(Origin::Scratch) => "scratch".into(),
-        };
-        let dockerfile = match &self.request.dockerfile {
-            super::request::DockerfileSource::Path(path) => Some(path.as_path()),
-            super::request::DockerfileSource::Inline(_) => None,
-        };
-        let hint = if *ignored {
-            let file = super::ignore::ignore_file(&self.request.context, dockerfile);
-            format!("it exists, but {} hides it", file.display())
-        } else {
-            format!("paths are relative to {place}")
-        };
-        Error::Copy { mark: line.mark_of(path), source: Box::new(error), hint: Some(hint) }
-    }
-
-    fn copy_error(&self, line: &Line, error: super::copy::CopyError) -> Error {
+    pub(super) fn copy_error(&self, line: &Line, error: super::copy::CopyError) -> Error {
         Error::Copy { mark: line.mark_of(""), source: Box::new(error), hint: None }
     }
 
     /// Who `user[:group]` is in the image so far. A number needs no passwd file and is its own group.
-    fn owner(&self, line: &Line, below: &Tree, user: &str) -> Result<Owner, Error> {
+    pub(super) fn owner(&self, line: &Line, below: &Tree, user: &str) -> Result<Owner, Error> {
         let (name, group) = user.split_once(':').map_or((user, None), |(name, group)| (name, Some(group)));
         let group = group.filter(|group| !group.is_empty());
         let resolve = |text: &str| {
@@ -634,62 +436,6 @@ impl<'a> Executor<'a> {
             Some((group, Err(_))) => resolve(&format!("0:{group}"))?.gid,
         };
         Ok(Owner { uid, gid })
-    }
-
-    /// The digest of a part of the build context, for a mount.
-    pub fn context_digest(&self, line: &Line, source: &str) -> Result<[u8; 32], Error> {
-        Ok(digest_groups(&self.selected(line, &CopyAction::of_context(source))?.1))
-    }
-
-    /// Copies what is at `source` of another stage, an image or a folder into `folder`, which is empty.
-    pub fn copy_origin(&self, line: &Line, origin: &Origin, source: &str, folder: &Path) -> Result<(), Error> {
-        let action = CopyAction { origin: Some(origin.clone()), ..CopyAction::of_context(source) };
-        let (files, groups) = self.selected(line, &action)?;
-        let nothing = self.tree(&[])?;
-        let mut target = Target::new(folder, &nothing)?;
-        let manner = Manner { destination: "/", owner: None, chmod: None, unpack: false };
-        copy_groups(&mut target, files.get(self)?, &groups, &manner).map_err(|error| self.copy_error(line, error))?;
-        Ok(target.finish()?)
-    }
-
-    /// Copies a part of the build context, without what is ignored, to the same place below `folder`.
-    pub fn copy_context(&self, line: &Line, source: &str, folder: &Path) -> Result<(), Error> {
-        let mut action = CopyAction::of_context(source);
-        // With its parents, so that it lies where it lies in the context.
-        action.parents = true;
-        if super::interpret::clean(source) == "/" {
-            action.parents = false;
-        }
-        let (files, groups) = self.selected(line, &action)?;
-        let nothing = self.tree(&[])?;
-        let mut target = Target::new(folder, &nothing)?;
-        let manner = Manner { destination: "/", owner: None, chmod: None, unpack: false };
-        copy_groups(&mut target, files.get(self)?, &groups, &manner).map_err(|error| self.copy_error(line, error))?;
-        Ok(target.finish()?)
-    }
-}
-
-/// Something that ADD fetches.
-enum Remote {
-    /// A repository, and what the Dockerfile calls it.
-    Git(GitSource, String),
-    /// A file; fetched already unless its checksum says what it is.
-    Url { url: String, checksum: Option<Digest>, file: Option<Fetched> },
-}
-
-/// Where the files of a COPY are.
-enum Source {
-    None,
-    Context,
-    Tree(Tree),
-}
-
-impl Source {
-    fn get<'s>(&'s self, executor: &'s Executor<'_>) -> Result<&'s Tree, Error> {
-        match self {
-            Self::Tree(tree) => Ok(tree),
-            Self::Context | Self::None => Ok(&executor.context()?.tree),
-        }
     }
 }
 

@@ -18,6 +18,7 @@ mod cache;
 mod content;
 mod copier;
 mod copy;
+mod copy_step;
 mod dockerfile;
 mod epoch;
 mod error;

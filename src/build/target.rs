@@ -337,23 +337,6 @@ pub(super) fn finish_file(file: &OwnedFd, owner: Owner, mode: u32, mtime_ns: i12
     rustix::fs::futimens(file, &times(mtime_ns))
 }
 
-/// Gives a new regular file the content and the attributes of another one, and its owner, mode and time.
-pub fn fill_file(
-    from: &OwnedFd,
-    to: &OwnedFd,
-    meta: &Meta,
-    owner: Owner,
-    mode: u32,
-    buffer: &mut [u8],
-) -> rustix::io::Result<()> {
-    copy_content(from, to, meta.size, buffer)?;
-    finish_file(to, owner, mode, meta.mtime_ns)?;
-    for (name, value) in attributes(from.as_fd()) {
-        rustix::fs::fsetxattr(to, name, &value, rustix::fs::XattrFlags::empty())?;
-    }
-    Ok(())
-}
-
 /// Shares the blocks where the file system can, else lets the kernel copy, else copies.
 pub(super) fn copy_content(from: &OwnedFd, to: &OwnedFd, size: u64, buffer: &mut [u8]) -> rustix::io::Result<()> {
     if size > buffer.len() as u64 {
@@ -371,11 +354,35 @@ pub(super) fn copy_content(from: &OwnedFd, to: &OwnedFd, size: u64, buffer: &mut
             }
         }
     }
+    write_pieces(from, to, buffer, &mut |_| {})
+}
+
+/// Copies, and shows what is copied to `see`. Blocks are shared where the file system can, and then only read.
+pub(super) fn copy_and_read(
+    from: &OwnedFd,
+    to: &OwnedFd,
+    size: u64,
+    buffer: &mut [u8],
+    see: &mut dyn FnMut(&[u8]),
+) -> rustix::io::Result<()> {
+    if size <= buffer.len() as u64 || rustix::fs::ioctl_ficlone(to, from).is_err() {
+        return write_pieces(from, to, buffer, see);
+    }
+    loop {
+        match rustix::io::read(from, &mut *buffer)? {
+            0 => return Ok(()),
+            count => see(&buffer[..count]),
+        }
+    }
+}
+
+fn write_pieces(from: &OwnedFd, to: &OwnedFd, buffer: &mut [u8], see: &mut dyn FnMut(&[u8])) -> rustix::io::Result<()> {
     loop {
         let count = rustix::io::read(from, &mut *buffer)?;
         if count == 0 {
             return Ok(());
         }
+        see(&buffer[..count]);
         let mut rest = &buffer[..count];
         while !rest.is_empty() {
             let written = rustix::io::write(to, rest)?;

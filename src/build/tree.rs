@@ -183,6 +183,11 @@ pub fn look_at(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<Option<M
     }
 }
 
+/// What an open file is.
+pub fn look_at_open(file: BorrowedFd<'_>) -> rustix::io::Result<Meta> {
+    Ok(meta(&rustix::fs::fstat(file)?))
+}
+
 /// The target of a link.
 pub fn read_link(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<PathBuf> {
     let target = rustix::fs::readlinkat(root, path, Vec::with_capacity(LINK_LENGTH_MAX))?;
