@@ -9,6 +9,24 @@ use crate::model::container::Protocol;
 /// Result of a network operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Who has a port of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortHolder {
+    /// `pid 4121, python3`.
+    Process(String),
+    /// The name of a container.
+    Container(String),
+}
+
+impl std::fmt::Display for PortHolder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Process(text) => f.write_str(text),
+            Self::Container(name) => write!(f, "container {name}"),
+        }
+    }
+}
+
 /// An operation on the host's network that failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -101,7 +119,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// A host port that somebody else has.
-    #[error("bind {address}:{port}/{protocol}: {reason}{}", holder.as_deref().map(|who| format!(" ({who})")).unwrap_or_default())]
+    #[error("bind {address}:{port}/{protocol}: {reason}{}", holder.as_ref().map(|who| format!(" ({who})")).unwrap_or_default())]
     PortInUse {
         /// Host address, IPv6 in brackets.
         address: String,
@@ -111,8 +129,8 @@ pub enum Error {
         protocol: Protocol,
         /// The system's answer in words: `address already in use`.
         reason: String,
-        /// `pid 4121, python3`, where it could be found.
-        holder: Option<String>,
+        /// Who has it, where that could be found.
+        holder: Option<PortHolder>,
     },
     /// The names of interfaces that cannot be given.
     #[error("interface name `{name}` of network `{network}` {reason}")]
@@ -159,6 +177,9 @@ impl Explain for Error {
 
     fn hint(&self) -> Option<String> {
         match self {
+            Self::PortInUse { holder: Some(PortHolder::Container(name)), .. } => {
+                Some(format!("stop that container (`wharf stop {name}`), or publish another port"))
+            }
             Self::PortInUse { .. } => Some("stop what holds the port, or publish another one".into()),
             Self::Overlap { .. } => Some("choose another `subnet`, or leave it out".into()),
             Self::NoFreeSubnet { .. } => {

@@ -8,7 +8,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Error, Result, dns};
 use crate::base::id::NetworkId;
-use crate::model::container::{ContainerSpec, ContainerState, NetworkMode, PublishedPort, Status};
+use crate::model::container::{
+    ContainerSpec, ContainerState, NetworkMode, PortBinding, Protocol, PublishedPort, Status,
+};
 use crate::model::journal::{Entry, Kind};
 use crate::model::network::{Endpoint, NetworkRecord};
 use crate::net::port::relay::Relay;
@@ -63,7 +65,7 @@ impl Network {
         self.endpoints = net::endpoint::connect(&host, &records, spec, namespace.as_fd(), &reserved)?;
         self.namespace = Some(namespace);
         let result = self.open(store, spec, &records, None, Vec::new()).and_then(|()| {
-            let publication = port::publish(&host, &spec.ports, &self.endpoints)?;
+            let publication = publish(store, &host, &spec.ports, &self.endpoints)?;
             self.ports = publication.ports;
             self.reservations = publication.reservations;
             self.relay();
@@ -119,7 +121,7 @@ impl Network {
         if !same_way {
             // Ports that were chosen stay.
             let wished = port::as_published(&spec.ports, &std::mem::take(&mut self.ports));
-            let publication = port::publish(&host, &wished, &self.endpoints)?;
+            let publication = publish(store, &host, &wished, &self.endpoints)?;
             self.ports = publication.ports;
             self.reservations = publication.reservations;
             self.relay();
@@ -185,6 +187,34 @@ fn note<'a>(store: &Store, action: &str, endpoints: impl IntoIterator<Item = &'a
         let entry = entry.with("name", &endpoint.network_name).with("container", endpoint.container.as_str());
         store.journal().note(&entry);
     }
+}
+
+/// Publishes ports; a port that another container has is told with its name, which the network cannot know.
+fn publish(
+    store: &Store,
+    host: &net::Host,
+    ports: &[PortBinding],
+    endpoints: &[Endpoint],
+) -> Result<port::Publication> {
+    port::publish(host, ports, endpoints).map_err(|mut error| {
+        if let net::Error::PortInUse { port, protocol, holder, .. } = &mut error
+            && let Some(name) = publisher(store, port, *protocol)
+        {
+            *holder = Some(net::PortHolder::Container(name));
+        }
+        error.into()
+    })
+}
+
+/// The name of the container that has a port of the host.
+fn publisher(store: &Store, port: &str, protocol: Protocol) -> Option<String> {
+    let port: u16 = port.parse().ok()?;
+    let has_it = |state: &ContainerState| {
+        super::start::is_active(state)
+            && state.ports.iter().any(|ours| (ours.host_port, ours.protocol) == (port, protocol))
+    };
+    let containers = store.containers().list().ok()?;
+    containers.into_iter().find(|(_, state)| has_it(state)).map(|(spec, _)| spec.name)
 }
 
 /// The records of a container's networks.

@@ -39,6 +39,20 @@ fn a_port_in_use_stops_its_service_alone() {
 }
 
 #[test]
+fn a_port_of_another_container_is_told_with_its_name() {
+    let world = World::new();
+    let port = format!("{}:80", crate::world::free_port());
+    world.ok(&["docker", "run", "-d", "--name", "first", "-p", &port, "busybox", "sleep", "1000"]);
+    let answer = world.wharf(&["docker", "run", "--rm", "-p", &port, "busybox", "true"]).expect(125);
+    for expected in ["address already in use (container first)", "hint: stop that container (`wharf stop first`)"] {
+        assert!(answer.stderr.contains(expected), "no `{expected}` in\n{}", answer.stderr);
+    }
+    world.ok(&["docker", "rm", "-f", "first"]);
+    world.ok(&["docker", "run", "--rm", "-p", &port, "busybox", "true"]);
+    world.expect_no_trace();
+}
+
+#[test]
 fn images_that_cannot_be_had_start_nothing() {
     let world = World::new();
     let second = "  other:\n    image: busybox\n    command: sleep 1000\n";

@@ -22,7 +22,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 use self::relay::{Listener, Relay};
 use super::firewall::{self, elements};
-use super::{Error, Host, Result, conntrack};
+use super::{Error, Host, PortHolder, Result, conntrack};
 use crate::model::container::{PortBinding, Protocol, PublishedPort};
 use crate::model::network::Endpoint;
 
@@ -284,6 +284,6 @@ fn in_use(address: IpAddr, port: &str, protocol: Protocol, errno: Errno) -> Erro
         port: port.to_owned(),
         protocol,
         reason,
-        holder: number.and_then(|port| holder::find(address, port, protocol)),
+        holder: number.and_then(|port| holder::find(address, port, protocol)).map(PortHolder::Process),
     }
 }
