@@ -29,8 +29,9 @@ use crate::runtime::{self, user};
 use crate::store::Lock;
 use crate::supervise;
 
-/// The name of a file until it is whole. Fixed, so that one that a killed command left is replaced by the next;
-/// in a form that editors and watchers ignore.
+/// The name of a file until it has its place: where the file system takes files without a name, from when it is whole
+/// to the rename that follows at once. Fixed, so that one that a killed command left is replaced by the next, or swept
+/// ([`Recipient::sweep`]); in a form that editors and watchers ignore.
 const UNFINISHED: &str = ".wharf-sync~";
 /// How long a container may be between two states of its record.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -157,6 +158,20 @@ impl Recipient {
         done.context("write", target).map_err(Into::into)
     }
 
+    /// Removes what a killed command has left in these folders (absolute in the container).
+    pub fn sweep<'p>(&self, folders: impl IntoIterator<Item = &'p Path>) {
+        let Ok(_user) = self.owners.act() else { return };
+        for folder in folders {
+            let opened = self
+                .at(folder)
+                .and_then(|(root, path)| open_in_root(root, &path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()));
+            // What cannot be opened has nothing of ours.
+            if let Ok(folder) = opened {
+                let _left = unlink(&folder, OsStr::new(UNFINISHED));
+            }
+        }
+    }
+
     /// Opens a file of the host without following any link: where it lies none did when it was found.
     fn source(&self, host: &Path) -> rustix::io::Result<Source> {
         let below = host.strip_prefix("/").unwrap_or(host);
@@ -246,7 +261,13 @@ impl Recipient {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mut from = File::from(rustix::fs::open(again, flags, Mode::empty())?);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut to = File::from(rustix::fs::openat(folder, UNFINISHED, flags, Mode::RUSR | Mode::WUSR)?);
+        let mode = Mode::RUSR | Mode::WUSR;
+        let nameless = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let (mut to, is_nameless) = match rustix::fs::openat(folder, ".", nameless, mode) {
+            Ok(file) => (File::from(file), true),
+            // Overlays before Linux 6.1, and others that cannot.
+            Err(_) => (File::from(rustix::fs::openat(folder, UNFINISHED, flags, mode)?), false),
+        };
         let stat = rustix::fs::fstat(&from)?;
         io::copy(&mut from, &mut to)?;
         let after = rustix::fs::fstat(&from)?;
@@ -257,7 +278,12 @@ impl Recipient {
         let (uid, gid) = self.owner_of(&after);
         rustix::fs::fchown(&to, uid, gid)?;
         rustix::fs::fchmod(&to, Mode::from_raw_mode(after.st_mode & 0o7777))?;
+        copy_attributes(&from, &to);
         rustix::fs::futimens(&to, &times_of(&after))?;
+        if is_nameless {
+            let nameless = format!("/proc/self/fd/{}", to.as_raw_fd());
+            rustix::fs::linkat(rustix::fs::CWD, nameless, folder, UNFINISHED, AtFlags::SYMLINK_FOLLOW)?;
+        }
         Ok(true)
     }
 
@@ -353,6 +379,23 @@ fn remove_tree(folder: BorrowedFd<'_>, name: &OsStr, depth: usize) -> io::Result
         // Not empty: what is mounted in it.
         Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::BUSY) => Ok(()),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Copies the extended attributes that are a file's own: users', and capabilities. Those of labels and access lists
+/// speak of the host. File systems without them have none to give or take.
+fn copy_attributes(from: &File, to: &File) {
+    // The kernel's own limits: XATTR_LIST_MAX and XATTR_SIZE_MAX.
+    let mut names = vec![0_u8; 64 << 10];
+    let Ok(length) = rustix::fs::flistxattr(from, &mut names) else { return };
+    for name in names[..length].split(|byte| *byte == 0) {
+        if !name.starts_with(b"user.") && name != b"security.capability" {
+            continue;
+        }
+        let mut value = vec![0_u8; 64 << 10];
+        if let Ok(length) = rustix::fs::fgetxattr(from, name, &mut value) {
+            let _unsupported = rustix::fs::fsetxattr(to, name, &value[..length], rustix::fs::XattrFlags::empty());
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The thread that waits for changes and copies files.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
@@ -243,15 +243,40 @@ impl<'a> Looker<'a> {
     fn act(&mut self, changes: &[Change]) {
         let sources = changes.iter().filter(|change| self.scope.is_source(&change.path)).map(|change| &change.path);
         self.shared.wanted.reload(sources.cloned());
-        let effects = self.scope.rules.effects(changes);
+        let mut effects = self.scope.rules.effects(changes);
+        let mut failed = BTreeSet::new();
         for (service, copies) in &effects.copies {
             // Noted first: a container that is made meanwhile gets them from there.
             self.shared.touched.add(service, copies);
-            self.bring(service, copies);
+            if !self.bring(service, copies) {
+                failed.insert(service);
+            }
         }
+        // What was to follow from files that are not there would not be what the user expects.
+        effects.restart_after_copy.retain(|service| !failed.contains(service));
+        effects.restart.extend(effects.restart_after_copy);
         let commands = effects.exec.iter().filter_map(|number| self.scope.rules.rules.get(*number));
+        let commands = commands.filter(|rule| !failed.contains(&rule.service));
         let commands = commands.map(|rule| (rule.service.clone(), rule.exec.clone())).collect();
         self.shared.wanted.add(effects.rebuild, effects.restart, commands);
+    }
+
+    /// Removes what a watch that was killed has left in the containers.
+    pub(super) fn sweep(&self) {
+        let mut folders: BTreeMap<&str, BTreeSet<PathBuf>> = BTreeMap::new();
+        for rule in &self.scope.rules.rules {
+            let files = self.tree.files_below(&rule.path).filter_map(|change| rule.copy(&change));
+            let targets = files.filter_map(|copy| copy.target.parent().map(Path::to_owned));
+            folders.entry(&rule.service).or_default().extend(targets);
+        }
+        for (service, folders) in folders.iter().filter(|(_, folders)| !folders.is_empty()) {
+            for spec in self.containers(service).unwrap_or_default() {
+                // One that cannot be opened is told of when files are to be brought into it.
+                if let Ok(recipient) = self.shared.engine.recipient(&spec.id) {
+                    recipient.sweep(folders.iter().map(PathBuf::as_path));
+                }
+            }
+        }
     }
 
     /// The containers of a service, whether they run or not.
@@ -269,22 +294,27 @@ impl<'a> Looker<'a> {
             .collect())
     }
 
-    /// Brings files into all containers of a service.
-    fn bring(&mut self, service: &str, copies: &BTreeSet<Copy>) {
+    /// Brings files into all containers of a service; whether nothing failed.
+    fn bring(&mut self, service: &str, copies: &BTreeSet<Copy>) -> bool {
         let containers = match self.containers(service) {
             Ok(containers) => containers,
-            Err(error) => return self.shared.client.failed(&error),
+            Err(error) => {
+                self.shared.client.failed(&error);
+                return false;
+            }
         };
-        let mut first = None;
+        let (mut first, mut all_good) = (None, true);
         for spec in containers {
             let is_new = self.known.insert(spec.id.clone());
             let more = if is_new { self.missed(service) } else { BTreeSet::new() };
-            let counts = self.bring_into(&spec, copies.union(&more));
+            let (counts, good) = self.bring_into(&spec, copies.union(&more));
             first = first.or(counts);
+            all_good &= good;
         }
         if let Some(counts) = first {
             self.shared.client.say(&counts.words(service, copies.first().map(|copy| self.names.short(&copy.host))));
         }
+        all_good
     }
 
     /// What a container that was not seen before lacks.
@@ -305,18 +335,24 @@ impl<'a> Looker<'a> {
         }
     }
 
-    /// Brings files into one container; `None` when nothing was done.
-    fn bring_into<'c>(&mut self, spec: &ContainerSpec, copies: impl Iterator<Item = &'c Copy>) -> Option<Counts> {
+    /// Brings files into one container: what was done, `None` when that is nothing, and whether nothing failed.
+    fn bring_into<'c>(
+        &mut self,
+        spec: &ContainerSpec,
+        copies: impl Iterator<Item = &'c Copy>,
+    ) -> (Option<Counts>, bool) {
         let mut copies = copies.peekable();
-        copies.peek()?;
+        if copies.peek().is_none() {
+            return (None, true);
+        }
         let recipient = match self.shared.engine.recipient(&spec.id) {
             Ok(recipient) => recipient,
             // It was removed: its successor gets everything.
-            Err(engine::Error::Store(error)) if error.is_not_found() => return None,
+            Err(engine::Error::Store(error)) if error.is_not_found() => return (None, true),
             Err(error) => {
                 self.known.remove(&spec.id);
                 self.shared.client.failed(&error);
-                return None;
+                return (None, false);
             }
         };
         let mut counts = Counts::default();
@@ -341,6 +377,7 @@ impl<'a> Looker<'a> {
         if let Some(error) = failed {
             self.shared.client.failed(&CopyFailed { container: spec.name.clone(), files: counts.failed, error });
         }
-        Some(counts).filter(|counts| counts.copied + counts.removed > 0)
+        let is_good = counts.failed == 0;
+        (Some(counts).filter(|counts| counts.copied + counts.removed > 0), is_good)
     }
 }

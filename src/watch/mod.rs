@@ -90,7 +90,7 @@ pub struct Watch<'a> {
     options: Options,
     project: Project,
     scope: Scope,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl<'a> Watch<'a> {
@@ -104,7 +104,7 @@ impl<'a> Watch<'a> {
         let path = engine.store().paths().run.join("watch").join(format!("{}.lock", project.name));
         let watched = || Error::Watched { project: project.name.clone(), lock: path.clone() };
         let lock = Lock::try_exclusive(&path)?.ok_or_else(watched)?;
-        Ok(Self { engine, options, project, scope, _lock: lock })
+        Ok(Self { engine, options, project, scope, lock })
     }
 
     /// Watches until `stop`. The containers stay as they are then.
@@ -122,6 +122,13 @@ impl<'a> Watch<'a> {
         let shared = Shared { engine: self.engine, client, touched: &touched, wanted: &wanted, stop };
         let mut looker = Looker::new(shared, self.project.name.clone(), Names::of(&self.project), self.options.poll);
         looker.begin(self.scope);
+        // The lock's file says that somebody watches: a watch that was killed has left it so.
+        let mark = self.lock.path();
+        if std::fs::metadata(mark).is_ok_and(|file| file.len() > 0) {
+            looker.sweep();
+        }
+        // Without the mark, what a kill leaves stays until the next file of its folder.
+        drop(std::fs::write(mark, b"watching\n"));
         let actions = Actions { shared, options: self.options, project: self.project, news: sender, wake: &wake };
         std::thread::scope(|threads| {
             threads.spawn(move || actions.run());
@@ -130,6 +137,7 @@ impl<'a> Watch<'a> {
             let result = looker.run(&wake, &news);
             // The other thread ends with this one.
             stop.set();
+            drop(std::fs::write(mark, b""));
             result
         })
     }

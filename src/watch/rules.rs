@@ -152,6 +152,8 @@ pub struct Effects {
     pub rebuild: BTreeMap<String, PathBuf>,
     /// Services to restart.
     pub restart: BTreeSet<String>,
+    /// Services to restart once their files are copied.
+    pub restart_after_copy: BTreeSet<String>,
     /// Rules (by their number) whose command is to be run.
     pub exec: BTreeSet<usize>,
 }
@@ -264,7 +266,8 @@ impl Rules {
                     Action::Rebuild => {
                         effects.rebuild.entry(rule.service.clone()).or_insert_with(|| change.path.clone());
                     }
-                    Action::Restart | Action::SyncRestart => _ = effects.restart.insert(rule.service.clone()),
+                    Action::Restart => _ = effects.restart.insert(rule.service.clone()),
+                    Action::SyncRestart => _ = effects.restart_after_copy.insert(rule.service.clone()),
                     Action::SyncExec => _ = effects.exec.insert(number),
                 }
             }

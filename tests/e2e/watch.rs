@@ -289,6 +289,53 @@ fn restarts_and_commands_follow() {
 }
 
 #[test]
+fn nothing_is_left_behind_and_nothing_follows_a_copy_that_failed() {
+    let world = World::new();
+    world.write("conf/a", "one\n");
+    world.write("code/a", "one\n");
+    let rules = "        - {path: ./conf, action: sync+restart, target: /conf/in}
+        - {path: ./code, action: sync, target: /code}
+";
+    world.write("compose.yaml", &service(rules));
+    let mut watch = Watch::begin(&world, &["watch", "--quiet"]);
+    let name = format!("{}-web-1", world.project_name());
+    let first = world.first_process(&name);
+    // Attributes of the host's file come along.
+    let attribute = |path: &std::path::Path| {
+        let mut value = [0; 16];
+        rustix::fs::getxattr(path, "user.note", &mut value).map(|length| value[..length].to_vec())
+    };
+    let noted = world.folder().join("noted");
+    fs::write(&noted, "two\n").unwrap();
+    rustix::fs::setxattr(&noted, "user.note", b"mine", rustix::fs::XattrFlags::empty()).unwrap();
+    fs::rename(&noted, world.folder().join("code/noted")).unwrap();
+    watch.wait_for("web: synced code/noted");
+    assert_eq!(attribute(&inside(&world, "web-1").join("code/noted")), Ok(b"mine".to_vec()));
+    // A file stands where a folder is to be: the copy fails, and the service goes on as it was.
+    fs::write(inside(&world, "web-1").join("conf"), "").unwrap();
+    world.write("conf/a", "two\n");
+    watch.wait_for("could not be synced");
+    world.write("code/a", "two\n");
+    watch.wait_for("web: synced code/a");
+    assert_eq!(world.first_process(&name), first);
+    fs::remove_file(inside(&world, "web-1").join("conf")).unwrap();
+    world.write("conf/a", "three\n");
+    watch.wait_for("web: restarted");
+    // Killed at the wrong moment, and begun again.
+    let left = inside(&world, "web-1").join("code/.wharf-sync~");
+    drop(watch);
+    fs::write(&left, "half").unwrap();
+    let watch = Watch::begin(&world, &["watch", "--quiet"]);
+    assert!(!left.exists());
+    watch.end();
+    // One that ended well has nothing to sweep.
+    fs::write(&left, "somebody else's").unwrap();
+    Watch::begin(&world, &["watch", "--quiet"]).end();
+    assert!(left.exists());
+    world.ok(&["down"]);
+}
+
+#[test]
 fn images_are_rebuilt_and_the_project_is_reloaded() {
     let world = World::new();
     let file = |more: &str| {
