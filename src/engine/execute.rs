@@ -317,6 +317,7 @@ impl Runner<'_> {
         };
         let service = spec.labels.get(label::SERVICE).and_then(|name| self.service(name).ok());
         if let Some(service) = service {
+            self.drain(id, &service.name)?;
             self.engine.run_hooks(id, "pre_stop", &service.pre_stop)?;
         }
         self.engine.stop(id, timeout).map(drop)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::execute::{CANCEL_CHECK, Reached, Runner, what_happened};
 use super::{Error, Result};
@@ -14,6 +14,11 @@ use crate::supervise;
 
 /// How long a container without a health check must run to count as working.
 const MOMENT: Duration = Duration::from_millis(500);
+
+/// How long names have led elsewhere before a container is stopped: who has just looked one up gets its answer.
+const DRAIN: Duration = Duration::from_millis(200);
+/// The longest that names do not lead to a container that is being replaced, or that replaces one: should we be killed.
+const QUIET_MAX: Duration = Duration::from_secs(120);
 
 /// What did not go well in updates.
 #[derive(Debug, Default)]
@@ -27,6 +32,12 @@ pub(super) struct Failures {
 impl Runner<'_> {
     /// Starts a container. That of an update which fails to start is judged where the others of its group are.
     pub(super) fn start_or_note(&self, container: &Target) -> Result<Reached> {
+        if let Target::New { service, number } = container
+            && self.is_updated(service, *number)
+        {
+            // Nobody is sent there before it works.
+            self.quiet(&self.resolve(container)?, Some(QUIET_MAX))?;
+        }
         match (self.start(&self.resolve(container)?), container) {
             (Ok(()), _) => Ok(Reached::Done),
             (Err(error), Target::New { service, number }) if self.is_updated(service, *number) => {
@@ -42,6 +53,26 @@ impl Runner<'_> {
         self.plan.steps.iter().any(|step| {
             matches!(&step.action, Action::Settle { service, numbers, .. } if service == name && numbers.contains(&number))
         })
+    }
+
+    /// Lets names lead elsewhere before a container of an updated service is stopped, while others have them.
+    pub(super) fn drain(&self, id: &ContainerId, service: &str) -> Result<()> {
+        let updates = |action: &Action| matches!(action, Action::Settle { service: name, .. } if name == service);
+        if self.plan.steps.iter().any(|step| updates(&step.action)) {
+            self.quiet(id, Some(QUIET_MAX))?;
+            std::thread::sleep(DRAIN);
+        }
+        Ok(())
+    }
+
+    /// Keeps names from leading to a container for so long; `None` lets them again.
+    fn quiet(&self, id: &ContainerId, period: Option<Duration>) -> Result<()> {
+        let store = self.engine.store();
+        let until = period.map(|period| SystemTime::now() + period);
+        for network in store.containers().spec(id)?.network.networks() {
+            store.endpoints().set_quiet(network, id, until)?;
+        }
+        Ok(())
     }
 
     fn failures(&self) -> std::sync::MutexGuard<'_, Failures> {
@@ -64,7 +95,10 @@ impl Runner<'_> {
             let target = Target::New { service: service.to_owned(), number: *number };
             let id = self.resolve(&target)?;
             let unstarted = self.failures().unstarted.remove(&(service.to_owned(), *number));
-            let Err(error) = unstarted.map_or_else(|| self.works(&id, monitor), Err) else { continue };
+            let Err(error) = unstarted.map_or_else(|| self.works(&id, monitor), Err) else {
+                self.quiet(&id, None)?;
+                continue;
+            };
             if matches!(error, Error::Interrupted) {
                 return Err(error);
             }
@@ -76,6 +110,7 @@ impl Runner<'_> {
             };
             let found = what_happened(&error);
             if on_failure == OnFailure::Continue || count <= failures_max {
+                self.quiet(&id, None)?;
                 warning.get_or_insert(format!("container {number} does not work: {found}"));
                 continue;
             }
@@ -129,6 +164,7 @@ impl Runner<'_> {
             self.engine.remove(&new, true, true)?;
             let was_up = |action: &Action| matches!(action, Action::StopContainer { id, .. } if *id == old);
             if self.plan.steps.iter().any(|step| was_up(&step.action)) {
+                self.quiet(&old, None)?;
                 self.start(&old)?;
             }
             self.execution.progress.done(&resource, "Rolled back");

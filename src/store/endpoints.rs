@@ -1,17 +1,31 @@
 //! Addresses in use: one file an endpoint in `net/<network>/` of the run folder, gone after a reboot.
 //!
+//! `<container>.quiet` beside an endpoint holds a time, milliseconds since 1970: until then names do not lead to that
+//! container as long as another one has them. Rolling updates write it: for new containers until they work, for old
+//! ones before they are stopped. A command that is killed in between leaves nothing that does not end by itself.
+//!
 //! Beside them `generation` holds a number, eight bytes in the host's byte order, that grows with each change of
 //! the network's endpoints: who keeps an answer asks it with one pread(2) whether the answer still holds.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use super::lock::Lock;
 use super::{Result, Store};
 use crate::base::fs::{self, Context, Durability};
 use crate::base::id::{ContainerId, NetworkId};
 use crate::model::network::Endpoint;
+
+/// How the name of a file ends that says until when a container is quiet.
+pub const QUIET: &str = "quiet";
+
+/// The time in such a file.
+pub fn quiet_until(content: &[u8]) -> Option<SystemTime> {
+    let milliseconds = std::str::from_utf8(content).ok()?.trim().parse().ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds))
+}
 
 /// Access to endpoints.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +74,22 @@ impl<'a> Endpoints<'a> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(fs::Error { operation: "remove", path, source }.into()),
         }
+    }
+
+    /// Keeps names from leading to a container of a network until `until`; `None` lets them again.
+    pub fn set_quiet(&self, network: &NetworkId, container: &ContainerId, until: Option<SystemTime>) -> Result<()> {
+        let folder = self.folder(network);
+        let path = folder.join(format!("{container}.{QUIET}"));
+        match until {
+            None if !path.exists() => return Ok(()),
+            None => fs::remove_file(&path)?,
+            Some(until) => {
+                fs::create_dir_all(&folder)?;
+                let since = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                fs::write_atomic(&path, since.as_millis().to_string().as_bytes(), Durability::Volatile)?;
+            }
+        }
+        self.bump(network)
     }
 
     /// The number that grows with each change; 0 before the first one.

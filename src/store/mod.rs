@@ -69,7 +69,7 @@ use serde::de::DeserializeOwned;
 pub use blobs::{BlobWriter, Blobs, Spool};
 pub use cache::{Cache, CacheMount, Sharing, StepRecord};
 pub use containers::{Containers, Wish};
-pub use endpoints::Endpoints;
+pub use endpoints::{Endpoints, QUIET, quiet_until};
 pub use error::{Error, Kind, Result};
 pub use gc::{GcOptions, GcReport};
 pub use images::Images;

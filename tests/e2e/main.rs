@@ -25,6 +25,7 @@ mod provided;
 mod published;
 mod registry;
 mod rolling;
+mod rolling_client;
 mod run;
 mod stress;
 mod terminal;

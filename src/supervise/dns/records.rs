@@ -9,11 +9,13 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use super::packet::Record;
 use crate::base::fs::read_limited;
 use crate::base::id::ContainerId;
 use crate::model::network::Endpoint;
+use crate::store::{QUIET, quiet_until};
 
 /// A network has at most 1023 containers (ports of a bridge); what is beyond this is not read.
 const RECORDS_MAX: usize = 2048;
@@ -44,6 +46,14 @@ struct Holder {
     first_name: Name,
     ipv4: Option<std::net::Ipv4Addr>,
     ipv6: Option<std::net::Ipv6Addr>,
+    /// Until then it has names only where nobody else has them.
+    quiet_until: Option<SystemTime>,
+}
+
+impl Holder {
+    fn is_quiet(&self, now: SystemTime) -> bool {
+        self.quiet_until.is_some_and(|until| now < until)
+    }
 }
 
 /// What is known of all networks of a container.
@@ -87,6 +97,13 @@ impl Records {
         }
         if holders.is_empty() {
             return None;
+        }
+        if holders.iter().any(|holder| self.holders[usize::from(*holder)].quiet_until.is_some()) {
+            let now = SystemTime::now();
+            let speaks = |holder: &u16| !self.holders[usize::from(*holder)].is_quiet(now);
+            if holders.iter().any(speaks) {
+                holders.retain(speaks);
+            }
         }
         let mut addresses = Vec::with_capacity(holders.len());
         for holder in holders {
@@ -146,17 +163,33 @@ impl Records {
         self.names.clear();
         self.holders.clear();
         self.gateways.clear();
+        let mut containers: Vec<ContainerId> = Vec::new();
         for place in 0..self.networks.len() {
+            let (first, mut quiet) = (self.holders.len(), Vec::new());
             let Ok(entries) = std::fs::read_dir(&self.networks[place].folder) else { continue };
             for entry in entries.flatten().take(RECORDS_MAX) {
                 let path = entry.path();
-                if path.extension().is_none_or(|extension| extension != "json") {
+                let Some(extension) = path.extension() else { continue };
+                if extension == QUIET {
+                    let until = read_limited(&path, RECORD_BYTES_MAX).ok().and_then(|bytes| quiet_until(&bytes));
+                    quiet.push((path.file_stem().unwrap_or_default().to_owned(), until));
+                }
+                if extension != "json" {
                     continue;
                 }
                 // One that is gone meanwhile, or is none: its container does not exist as far as names go.
                 let Ok(bytes) = read_limited(&path, RECORD_BYTES_MAX) else { continue };
                 let Ok(endpoint) = serde_json::from_slice::<Endpoint>(&bytes) else { continue };
                 self.add(place, &endpoint);
+                if self.holders.len() > containers.len() {
+                    containers.push(endpoint.container);
+                }
+            }
+            for (container, until) in quiet {
+                let is_it = |place: &usize| container == containers[*place].as_str();
+                if let Some(place) = (first..containers.len()).find(is_it) {
+                    self.holders[place].quiet_until = until;
+                }
             }
         }
         let text = std::mem::take(&mut self.text);
@@ -189,6 +222,7 @@ impl Records {
             first_name,
             ipv4: endpoint.ipv4.map(|(address, _)| address),
             ipv6: endpoint.ipv6.map(|(address, _)| address),
+            quiet_until: None,
         });
     }
 }
