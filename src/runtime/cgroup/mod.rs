@@ -1,7 +1,7 @@
 //! Control groups of both versions: limits, devices, freezing, killing and figures of one container.
 //!
 //! ```text
-//! v2:  /sys/fs/cgroup/<parent>/<name>                     one tree
+//! v2:  /sys/fs/cgroup/<parent>/<name>                     one tree; with systemd in a unit of ours, see [`systemd`]
 //! v1:  /sys/fs/cgroup/<controller>/<parent>/<name>        one a hierarchy
 //!      …/<parent>/supervisors                             the processes of wharf that stay
 //! ```
@@ -17,8 +17,10 @@
 //! Source: <https://docs.kernel.org/admin-guide/cgroup-v2.html>, <https://docs.kernel.org/admin-guide/cgroup-v1/>.
 
 mod block;
+mod bus;
 mod devices;
 mod legacy;
+mod systemd;
 mod unified;
 
 use std::io;
@@ -44,6 +46,8 @@ const DEPTH_MAX: u32 = 16;
 #[derive(Debug)]
 pub struct Cgroup {
     tree: Tree,
+    /// Keeps what the group is in, until it has processes itself.
+    _holder: Option<systemd::Holder>,
 }
 
 /// Its folders.
@@ -87,7 +91,8 @@ impl Cgroup {
 
     fn create_in(root: &Path, parent: &str, spec: &ContainerSpec) -> Result<Self, Error> {
         let rules = DeviceRules::of(&spec.security)?;
-        let cgroup = Self { tree: Tree::make(root, &relative(parent, spec.id.as_str())?)? };
+        let (place, holder) = place_for(root, parent, spec.id.as_str())?;
+        let cgroup = Self { tree: Tree::make(root, &place)?, _holder: holder };
         cgroup.prepared(&rules, |cgroup| cgroup.update(&spec.resources))
     }
 
@@ -97,12 +102,12 @@ impl Cgroup {
         rules: &DeviceRules,
         limit: impl FnOnce(&Self) -> Result<(), Error>,
     ) -> Result<Self, Error> {
-        Self { tree: Tree::make(Path::new(ROOT), &plain(path)?)? }.prepared(rules, limit)
+        Self { tree: Tree::make(Path::new(ROOT), &plain(path)?)?, _holder: None }.prepared(rules, limit)
     }
 
     /// The existing group `path` below the root of control groups.
     pub fn open_at(path: &str) -> Result<Self, Error> {
-        Ok(Self { tree: Tree::open(Path::new(ROOT), &plain(path)?)? })
+        Ok(Self { tree: Tree::open(Path::new(ROOT), &plain(path)?)?, _holder: None })
     }
 
     fn prepared(self, rules: &DeviceRules, limit: impl FnOnce(&Self) -> Result<(), Error>) -> Result<Self, Error> {
@@ -124,7 +129,8 @@ impl Cgroup {
 
     /// The existing group `name` (a container's id) below `parent`.
     pub fn open(parent: &str, name: &str) -> Result<Self, Error> {
-        Ok(Self { tree: Tree::open(Path::new(ROOT), &relative(parent, name)?)? })
+        let root = Path::new(ROOT);
+        Ok(Self { tree: Tree::open(root, &place_of(root, parent, name)?)?, _holder: None })
     }
 
     /// Files to write `0` to, which makes the writer a member; none on v2.
@@ -314,7 +320,7 @@ impl Cgroup {
 impl Tree {
     fn make(root: &Path, relative: &Path) -> Result<Self, Error> {
         if unified::is_mounted(root) {
-            let path = unified::make(root, relative)?;
+            let path = unified::make(root, relative, PATIENCE)?;
             return Self::unified(path);
         }
         let hierarchies = legacy::hierarchies()?;
@@ -339,6 +345,26 @@ impl Tree {
     }
 }
 
+/// Where the group `name` of `parent` is to be made: in a unit of ours where systemd owns the tree.
+fn place_for(root: &Path, parent: &str, name: &str) -> Result<(PathBuf, Option<systemd::Holder>), Error> {
+    let plain = relative(parent, name)?;
+    if !unified::is_mounted(root) || !systemd::is_booted() {
+        return Ok((plain, None));
+    }
+    match systemd::ensure(root, parent) {
+        Ok(holder) => Ok((systemd::place(parent).join(name), holder)),
+        // Without the unit limits hold all the same, as long as systemd lets them.
+        Err(_) => Ok((plain, None)),
+    }
+}
+
+/// Where that group is.
+fn place_of(root: &Path, parent: &str, name: &str) -> Result<PathBuf, Error> {
+    let plain = relative(parent, name)?;
+    let delegated = systemd::place(parent).join(name);
+    Ok(if systemd::is_booted() && root.join(&delegated).is_dir() { delegated } else { plain })
+}
+
 /// `parent/name`, neither of them a way out.
 fn relative(parent: &str, name: &str) -> Result<PathBuf, Error> {
     let path = format!("{parent}/{name}");
@@ -358,7 +384,10 @@ fn plain(path: &str) -> Result<PathBuf, Error> {
 ///
 /// Must be called while single-threaded: on v1 only the calling thread moves.
 pub fn enter_supervisors(parent: &str) -> Result<(), Error> {
-    match Tree::make(Path::new(ROOT), &relative(parent, SUPERVISORS)?)? {
+    let root = Path::new(ROOT);
+    // Who keeps the place is there until this process is.
+    let (place, _holder) = place_for(root, parent, SUPERVISORS)?;
+    match Tree::make(root, &place)? {
         Tree::Unified { path, .. } => write(&path.join("cgroup.procs"), "0"),
         Tree::Legacy { hierarchies, relative } => hierarchies
             .iter()
@@ -379,6 +408,7 @@ pub fn remove_parent(parent: &str) -> Result<(), Error> {
     let parent = relative.parent().unwrap_or(Path::new(""));
     if unified::is_mounted(Path::new(ROOT)) {
         remove_one(Path::new(ROOT).join(parent));
+        remove_one(Path::new(ROOT).join(systemd::place(&parent.to_string_lossy())));
         return Ok(());
     }
     for hierarchy in legacy::hierarchies()? {

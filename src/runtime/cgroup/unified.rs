@@ -4,11 +4,12 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
 use super::legacy::{PERIOD_US, cpu_quota};
-use super::{Cgroup, DeviceRules, Stats, keyed, make_folder, number, read, write};
+use super::{Cgroup, DeviceRules, Stats, keyed, make_folder, number, read, systemd, write};
 use crate::model::container::Resources;
 use crate::runtime::Error;
 use crate::sys::bpf;
@@ -24,14 +25,17 @@ pub(super) fn is_mounted(root: &Path) -> bool {
 }
 
 /// Makes the group `relative` with every controller that there is.
-pub(super) fn make(root: &Path, relative: &Path) -> Result<PathBuf, Error> {
+///
+/// `patience`: how long another command may keep a process in a unit of ours, where controllers are handed on.
+pub(super) fn make(root: &Path, relative: &Path, patience: Duration) -> Result<PathBuf, Error> {
     let leaf = root.join(relative);
     if leaf.is_dir() {
         return Ok(leaf);
     }
+    let deadline = Instant::now() + if systemd::is_ours(relative) { patience } else { Duration::ZERO };
     let mut folder = root.to_owned();
     for part in relative {
-        delegate(&folder);
+        delegate(&folder, deadline);
         folder.push(part);
         make_folder(&folder)?;
     }
@@ -39,14 +43,19 @@ pub(super) fn make(root: &Path, relative: &Path) -> Result<PathBuf, Error> {
 }
 
 /// Hands the controllers of a group on to those below it. What cannot be handed on shows when a limit is set.
-fn delegate(folder: &Path) {
+fn delegate(folder: &Path, deadline: Instant) {
     let file = folder.join("cgroup.subtree_control");
     let (available, delegated) = (read(&folder.join("cgroup.controllers")), read(&file));
     for controller in CONTROLLERS {
         let has = |list: &str| list.split_whitespace().any(|name| name == controller);
         if has(&available) && !has(&delegated) {
             // One at a time: one that is refused must not take the others with it.
-            let _: Result<(), Error> = write(&file, &format!("+{controller}"));
+            while let Err(Error::Cgroup { source, .. }) = write(&file, &format!("+{controller}")) {
+                if source.raw_os_error() != Some(libc::EBUSY) || Instant::now() > deadline {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
     }
 }

@@ -1,0 +1,172 @@
+//! Our groups on a host whose first process is systemd.
+//!
+//! It owns the tree, and what it does not know it may take controllers from. So it is asked for a unit of our own with
+//! everything below delegated (`Delegate=yes`): one scope for all containers, which is there as long as any of their
+//! processes or supervisors is, whatever becomes of the session or service that a command was typed in.
+//!
+//! ```text
+//! /sys/fs/cgroup/wharf.slice/wharf.scope/<container>
+//!                                       /supervisors
+//! ```
+//! A scope begins with a process: a holder, which waits beside the supervisors until somebody else is there. The bus
+//! is only spoken to when there is no scope: the first container's start pays two milliseconds. Where that fails the
+//! groups are made at the top of the tree, as on other hosts.
+//!
+//! Source: <https://systemd.io/CGROUP_DELEGATION/>, org.freedesktop.systemd1(5).
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::bus::{Body, Bus, Message, Method, Variant};
+use super::{SUPERVISORS, keyed, make_folder, read, write};
+use crate::runtime::{Error, running};
+use crate::sys::process::{self, Child};
+
+/// Where systemd listens for root; no message bus is between.
+const SOCKET: &str = "/run/systemd/private";
+/// All our scopes; who administrates the host may limit it by a unit file of that name.
+const SLICE: &str = "wharf.slice";
+/// The longest that a scope may take to come; after it the groups are made without.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the host may take to stop all containers when it goes down.
+const STOP_US: u64 = 10_000_000;
+
+const START: Method = Method {
+    destination: "org.freedesktop.systemd1",
+    path: "/org/freedesktop/systemd1",
+    interface: "org.freedesktop.systemd1.Manager",
+    member: "StartTransientUnit",
+    signature: "ssa(sv)a(sa(sv))",
+};
+
+/// Whether systemd is the first process. Source: sd_booted(3).
+pub(super) fn is_booted() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+/// The name of the scope of `parent`.
+fn unit(parent: &str) -> String {
+    format!("{parent}.scope")
+}
+
+/// Where the scope of `parent` is, if it is, below the root of control groups.
+pub(super) fn place(parent: &str) -> PathBuf {
+    Path::new(SLICE).join(unit(parent))
+}
+
+/// Whether a group is in a scope of ours.
+pub(super) fn is_ours(relative: &Path) -> bool {
+    relative.starts_with(SLICE)
+}
+
+/// Keeps a scope alive that nothing else is in yet.
+#[derive(Debug)]
+pub(super) struct Holder {
+    child: Child,
+    /// Its end is the holder's, should we be killed.
+    _go: OwnedFd,
+}
+
+impl Holder {
+    fn new() -> io::Result<Self> {
+        let (wait, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let child = process::clone_process(0, None, || {
+            // Nothing of the caller's may stay open as long as this lives.
+            let Ok(()) = process::duplicate_to(wait.as_fd(), 0, false) else { return 1 };
+            let Ok(()) = process::close_from(1) else { return 1 };
+            let mut byte = [0u8; 1];
+            while rustix::io::read(process::borrow_number(0), &mut byte) == Err(rustix::io::Errno::INTR) {}
+            0
+        })?;
+        Ok(Self { child, _go: go })
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // Nobody else reaps it. Its pipe may be open elsewhere: a thread may just have made a process.
+        let _: Result<(), Error> = running::send_signal(self.child.pidfd.as_fd(), libc::SIGKILL);
+        let _: Result<(), Error> = running::reap(self.child.pidfd.as_fd());
+    }
+}
+
+/// Makes sure that the scope of `parent` is there; returns who keeps it, when it was made just now.
+pub(super) fn ensure(root: &Path, parent: &str) -> io::Result<Option<Holder>> {
+    let folder = root.join(place(parent));
+    if is_populated(&folder) {
+        return Ok(None);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let holder = Holder::new()?;
+    loop {
+        match start(&unit(parent), holder.child.pid as u32) {
+            Ok(()) => break,
+            // Another command makes it, or the last one is just going.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && Instant::now() < deadline => {
+                if is_populated(&folder) {
+                    return Ok(None);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    // Controllers are handed on only where no process is.
+    let supervisors = folder.join(SUPERVISORS);
+    make_folder(&supervisors).map_err(io::Error::other)?;
+    write(&supervisors.join("cgroup.procs"), &holder.child.pid.to_string()).map_err(io::Error::other)?;
+    Ok(Some(holder))
+}
+
+/// Whether any process is in a group or below it. One without goes at any moment.
+fn is_populated(folder: &Path) -> bool {
+    keyed(&read(&folder.join("cgroup.events")), "populated") == Some(1)
+}
+
+/// Starts the scope `unit` with the process `pid` and returns when it is there. Errors: `AlreadyExists`.
+fn start(unit: &str, pid: u32) -> io::Result<()> {
+    let mut body = Body::default();
+    body.text(unit);
+    body.text("fail");
+    body.structures(|properties| {
+        properties.property("Description", Variant::Text("Containers of wharf"));
+        properties.property("Slice", Variant::Text(SLICE));
+        properties.property("Delegate", Variant::Flag(true));
+        // Limits are each container's; the default is a share of the host for all of them.
+        properties.property("TasksMax", Variant::Long(u64::MAX));
+        properties.property("TimeoutStopUSec", Variant::Long(STOP_US));
+        properties.property("CollectMode", Variant::Text("inactive-or-failed"));
+        properties.property("PIDs", Variant::Numbers(&[pid]));
+    });
+    // No further units.
+    body.structures(|_| {});
+    let mut bus = Bus::connect(Path::new(SOCKET), PATIENCE)?;
+    let call = bus.call(START, &body)?;
+    let deadline = Instant::now() + PATIENCE;
+    let (mut answered, mut result) = (false, None);
+    while Instant::now() < deadline {
+        match bus.receive()? {
+            Message::Return { to } if to == call => answered = true,
+            Message::Error { to, name, text } if to == call => {
+                let exists = name == "org.freedesktop.systemd1.UnitExists";
+                let kind = if exists { io::ErrorKind::AlreadyExists } else { io::ErrorKind::Other };
+                return Err(io::Error::new(kind, format!("systemd does not start {unit}: {text} ({name})")));
+            }
+            // Job, unit, result.
+            Message::Signal { member, texts }
+                if member == "JobRemoved" && texts.get(1).is_some_and(|of| of == unit) =>
+            {
+                result = texts.into_iter().nth(2);
+            }
+            _ => {}
+        }
+        match (&result, answered) {
+            (Some(result), true) if result == "done" => return Ok(()),
+            (Some(result), true) => return Err(io::Error::other(format!("the start of {unit} ended with `{result}`"))),
+            _ => {}
+        }
+    }
+    Err(io::ErrorKind::TimedOut.into())
+}
