@@ -1,5 +1,5 @@
-//! Devices that the host describes in CDI specs: GPUs of `gpus` and `deploy.resources.reservations.devices`, and
-//! `devices: [vendor.com/class=name]`.
+//! Devices that the host describes in CDI specs: GPUs of `gpus`, `--gpus` and `deploy.resources.reservations.devices`,
+//! and `devices: [vendor.com/class=name]`, `--device vendor.com/class=name`.
 //!
 //! Of what a spec says, device nodes, mounts and variables are done. Its hooks are not: programs of the host that would
 //! run with the rights of root for whoever may write a spec; what they make (links of libraries, caches of the linker)
@@ -75,7 +75,14 @@ struct Devices {
 pub(super) fn apply(service: &Service, request: &mut Request) -> Result<()> {
     let reserved = service.deploy.as_ref().and_then(|deploy| deploy.resources.as_ref()?.reservations.as_ref());
     let requests = service.gpus.iter().chain(reserved.iter().flat_map(|reserved| &reserved.devices));
-    let requests: Vec<&DeviceRequest> = requests.collect();
+    give(&requests.collect::<Vec<_>>(), request)
+}
+
+/// Gives a container the devices that were asked for by what they can do, and those that it names as
+/// `vendor.com/class=name`.
+///
+/// Errors: one that no spec of the host describes.
+pub fn give(requests: &[&DeviceRequest], request: &mut Request) -> Result<()> {
     let (named, plain): (Vec<DeviceMapping>, Vec<DeviceMapping>) =
         std::mem::take(&mut request.security.devices).into_iter().partition(|device| is_qualified(&device.source));
     request.security.devices = plain;
@@ -87,8 +94,8 @@ pub(super) fn apply(service: &Service, request: &mut Request) -> Result<()> {
     for device in named {
         wanted.push(split(&device.source.to_string_lossy())?);
     }
-    for request in requests {
-        wanted.extend(devices.choose(request)?);
+    for one in requests {
+        wanted.extend(devices.choose(one)?);
     }
     devices.give(&wanted, request)
 }

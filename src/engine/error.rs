@@ -219,7 +219,7 @@ pub enum Error {
     },
     /// A GPU, or the like, that the host does not describe.
     #[error(
-        "could not select device driver `{driver}` with capabilities [{capabilities}]: the host has no such devices, or not so many"
+        "could not select device driver \"{driver}\" with capabilities: [[{capabilities}]]: the host has no such devices, or not so many"
     )]
     NoDevice {
         /// What it must be able to do.

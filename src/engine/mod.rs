@@ -13,7 +13,7 @@
 
 pub mod archive;
 mod build_request;
-mod cdi;
+pub mod cdi;
 mod change;
 mod check;
 pub mod commit;

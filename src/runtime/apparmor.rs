@@ -34,6 +34,16 @@ pub fn is_enabled() -> bool {
     std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|content| content.first() == Some(&b'Y'))
 }
 
+/// The name of the profile of a container, as far as it can be told without looking; empty in a kernel without.
+pub fn name_of(security: &Security) -> &str {
+    match security.apparmor.as_deref() {
+        Some(name) => name,
+        None if !is_enabled() => "",
+        None if security.privileged => UNCONFINED,
+        None => DEFAULT,
+    }
+}
+
 /// The profile of a process of a container: the one that was asked for, else the default one.
 pub(super) fn of(security: &Security, privileged: bool) -> Result<Option<Profile>, Error> {
     if privileged {

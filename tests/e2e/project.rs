@@ -284,4 +284,24 @@ fn a_gpu_that_the_host_does_not_describe_is_an_error_that_says_what_to_do() {
         failed.stderr.contains("could not select device driver") && failed.stderr.contains("nvidia-ctk"),
         "{failed:?}"
     );
+    let words = ["docker", "run", "--rm", "--gpus", "driver=no-such,count=2", "busybox", "true"];
+    let flag = world.wharf(&words).expect(125);
+    let expected = "could not select device driver \"no-such\" with capabilities: [[gpu]]";
+    assert!(flag.stderr.contains(expected) && flag.stderr.contains("nvidia-ctk"), "{flag:?}");
+}
+
+#[test]
+fn a_profile_of_apparmor_that_is_not_there_is_an_error_and_labels_mean_nothing_without_selinux() {
+    let world = World::new();
+    let profile = "security_opt: [\"label=type:svirt\", \"apparmor:wharf-no-such-profile\"]";
+    world.write(
+        "compose.yaml",
+        &format!("services:\n  app:\n    image: busybox\n    command: \"true\"\n    {profile}\n"),
+    );
+    let failed = world.wharf(&["up", "-d"]).expect(1);
+    assert!(failed.stderr.contains("wharf-no-such-profile") && failed.stderr.contains("compose.yaml:5:"), "{failed:?}");
+    let words = ["docker", "run", "--rm", "--security-opt", "apparmor=unconfined", "--security-opt", "label=disable"];
+    assert_eq!(world.ok(&[&words[..], &["busybox", "echo", "fine"]].concat()), "fine");
+    world.ok(&["down"]);
+    world.expect_no_trace();
 }

@@ -50,7 +50,7 @@ fn facts(context: &Context) -> Result<Map<String, Value>, Failure> {
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": if is_unified { "2" } else { "1" },
         "DefaultRuntime": "wharf",
-        "SecurityOptions": ["name=seccomp,profile=builtin"],
+        "SecurityOptions": security_options(),
         "KernelVersion": text(host.release()),
         "OperatingSystem": operating_system(),
         "OSType": "linux",
@@ -74,6 +74,12 @@ fn facts(context: &Context) -> Result<Map<String, Value>, Failure> {
 /// A variable that is written in either case.
 fn variable(name: &str) -> String {
     std::env::var(name).or_else(|_| std::env::var(name.to_lowercase())).unwrap_or_default()
+}
+
+/// What this host confines containers by.
+fn security_options() -> Vec<&'static str> {
+    let apparmor = crate::runtime::apparmor::is_enabled().then_some("name=apparmor");
+    apparmor.into_iter().chain(["name=seccomp,profile=builtin"]).collect()
 }
 
 /// `PRETTY_NAME` of os-release(5).

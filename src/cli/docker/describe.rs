@@ -46,7 +46,7 @@ pub fn container(scope: &InScope, member: &Member, with_size: bool) -> Result<Va
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": crate::runtime::apparmor::name_of(&spec.security),
         "ExecIDs": null,
         "HostConfig": host_config(spec),
         "GraphDriver": {
@@ -182,6 +182,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
     if security.no_new_privileges {
         options.push("no-new-privileges".into());
     }
+    options.extend(security.apparmor.iter().map(|profile| format!("apparmor={profile}")));
     match &security.seccomp {
         Seccomp::Default => {}
         Seccomp::Unconfined => options.push("seccomp=unconfined".into()),

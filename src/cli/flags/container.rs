@@ -249,10 +249,11 @@ impl ContainerFlags {
                     security.seccomp = Seccomp::Profile(String::from_utf8_lossy(&text).into_owned());
                 }
                 ("systempaths", "unconfined") => security.unmasked = true,
-                // No security module of the host is used, so none can be switched off.
-                ("apparmor" | "label", _) => {}
+                ("apparmor", profile) => security.apparmor = Some(profile.to_owned()),
+                // As in a Docker whose host has no SELinux: taken, and there is nothing to label.
+                ("label", _) => {}
                 _ => {
-                    let reason = "it takes no-new-privileges, seccomp=… or systempaths=unconfined";
+                    let reason = "it takes no-new-privileges, seccomp=…, apparmor=…, label=… or systempaths=unconfined";
                     return Err(Mistake::value("--security-opt", option, reason).into());
                 }
             }

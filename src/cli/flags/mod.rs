@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod container;
+mod gpus;
 pub mod limits;
 pub mod more;
 pub mod network;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::container::replace;
 use crate::cli::{Failure, Mistake};
+use crate::engine::cdi;
 use crate::engine::request::Request;
 use crate::model::container::{NamespaceMode, NetworkMode};
 
@@ -71,7 +72,8 @@ pub struct MoreFlags {
     volume_driver: Option<String>,
     #[arg(short, long = "attach", hide = true)]
     attach: Vec<String>,
-    #[arg(long, hide = true)]
+    /// GPUs: all, a number, or device=ID
+    #[arg(long, value_name = "REQUEST")]
     gpus: Option<String>,
 }
 
@@ -98,9 +100,8 @@ impl MoreFlags {
             None | Some("wharf" | "runc" | "io.containerd.runc.v2" | "crun") => {}
             Some(other) => return Err(Mistake::value("--runtime", other, "wharf has its own runtime only").into()),
         }
-        if let Some(gpus) = &self.gpus {
-            return Err(Mistake::value("--gpus", gpus, "give the devices by --device /dev/...").into());
-        }
+        let gpus = self.gpus.as_deref().map(super::gpus::parse).transpose()?;
+        cdi::give(&gpus.iter().collect::<Vec<_>>(), request).map_err(Failure::of_engine)?;
         if let Some(link) = self.link.first() {
             let reason = "containers of one network find each other by name: use --network";
             return Err(Mistake::value("--link", link, reason).into());

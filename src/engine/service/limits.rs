@@ -31,7 +31,7 @@ pub(super) fn security(service: &Service) -> Result<Security> {
     Ok(security)
 }
 
-/// Applies one `security_opt`. AppArmor and SELinux options are for hosts that have them.
+/// Applies one `security_opt`.
 pub fn apply_security_option(security: &mut Security, option: &str) -> Result<()> {
     let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
     match (key, value) {
@@ -45,7 +45,10 @@ pub fn apply_security_option(security: &mut Security, option: &str) -> Result<()
             security.seccomp = Seccomp::Profile(String::from_utf8_lossy(&profile).into_owned());
         }
         ("systempaths", "unconfined") => security.unmasked = true,
-        ("apparmor" | "label", _) => {}
+        ("apparmor", "") => {}
+        ("apparmor", profile) => security.apparmor = Some(profile.to_owned()),
+        // As in a Docker whose host has no SELinux: taken, and there is nothing to label.
+        ("label", _) => {}
         _ => {
             let expected = "no-new-privileges, seccomp=…, apparmor=…, label=… or systempaths=unconfined".to_owned();
             return Err(Error::Value { what: "security_opt".into(), value: option.to_owned(), expected });
