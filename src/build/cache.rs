@@ -98,23 +98,30 @@ impl<'a> LazySource<'a> {
         Self { place, opened: OnceLock::new() }
     }
 
+    fn source(&self, progress: &dyn Progress) -> Option<&CacheSource> {
+        let open = || CacheSource::open(self.place).inspect_err(|error| self.warn(progress, error)).ok();
+        self.opened.get_or_init(open).as_ref()
+    }
+
+    fn warn(&self, progress: &dyn Progress, error: &dyn std::error::Error) {
+        let reason = super::remote::told(error);
+        progress.warning("", &format!("the cache {} is not used: {reason}", self.place));
+    }
+
+    /// What the step `key` made, if the source knows it; nothing is fetched.
+    pub(super) fn trace(&self, key: &Digest, progress: &dyn Progress) -> Option<StepRecord> {
+        self.source(progress)?.trace(key)
+    }
+
     /// The step `key`, if the source has it; it is remembered here from now on.
     pub(super) fn step(&self, store: &Store, key: &Digest, progress: &dyn Progress) -> Option<StepRecord> {
-        let warn = |error: &dyn std::error::Error| {
-            let reason = super::remote::told(error);
-            progress.warning("", &format!("the cache {} is not used: {reason}", self.place));
-        };
-        let source = self.opened.get_or_init(|| {
-            let opened = CacheSource::open(self.place);
-            opened.inspect_err(|error| warn(error)).ok()
-        });
-        let found = source.as_ref()?.fetch(store, key).and_then(|found| {
+        let found = self.source(progress)?.fetch(store, key).and_then(|found| {
             if let Some(record) = &found {
                 store.cache().remember(record)?;
             }
             Ok(found)
         });
-        found.inspect_err(|error| warn(error)).ok().flatten()
+        found.inspect_err(|error| self.warn(progress, error)).ok().flatten()
     }
 }
 
@@ -137,11 +144,10 @@ pub(super) fn write(
         let Some(place) = &export.place else { continue };
         let is_in_image =
             |step: &StepRecord| step.layers.iter().all(|layer| built.layers.iter().any(|l| l.diff_id == layer.diff_id));
-        let steps: Vec<StepRecord> =
-            built.steps.iter().filter(|step| export.all || is_in_image(step)).cloned().collect();
         let title = format!("exporting cache to {place}");
         progress.working(&title, "Exporting");
-        match image::write_cache(store, place, &steps, progress) {
+        let is_wanted = |step: &StepRecord| export.all || is_in_image(step);
+        match image::write_cache(store, place, &built.steps, &is_wanted, progress) {
             Ok(_) => progress.done(&title, "Exported"),
             Err(source) if export.ignore_error => {
                 let reason = super::remote::told(&source);

@@ -30,24 +30,7 @@ impl Executor<'_> {
     /// Copies, or takes the layer that is remembered.
     pub(super) fn copy_step(&self, running: &Running<'_>, action: &CopyAction) -> Result<(StepRecord, bool), Error> {
         let line = &running.step.line;
-        let mut key = self.key(running, if action.add { "add" } else { "copy" });
-        field(&mut key, action.destination.as_bytes());
-        field(&mut key, action.chown.as_deref().unwrap_or("").as_bytes());
-        field(&mut key, format!("{:?} {:?}", action.chmod, action.unpack).as_bytes());
-        for (name, content) in &action.inline {
-            field(&mut key, name.as_bytes());
-            field(&mut key, content.as_bytes());
-        }
-        // The cheap key: nothing in the other tree needs to be looked at.
-        let cheap = match &action.origin {
-            Some(origin @ (Origin::Stage(_) | Origin::Image(_))) => {
-                let mut cheap = key.clone();
-                field(&mut cheap, identity(&self.layers_of(origin)).as_bytes());
-                field(&mut cheap, format!("{:?} {} {:?}", action.sources, action.parents, action.exclude).as_bytes());
-                Some(digest(cheap))
-            }
-            _ => None,
-        };
+        let (mut key, cheap) = self.copy_keys(running, action);
         if let Some(cheap) = &cheap
             && let Some(record) = self.remembered(running, cheap)?
         {
@@ -90,7 +73,7 @@ impl Executor<'_> {
         }
         key.update(digest_groups(&groups));
         let key = digest(key);
-        let result = self.cached_or(running, &key, || {
+        let mut result = self.cached_or(running, &key, || {
             let (writer, findings) = match made {
                 Some(made) => made,
                 None => {
@@ -102,9 +85,47 @@ impl Executor<'_> {
         })?;
         if let Some(cheap) = cheap {
             let data = serde_json::json!({ ALIAS: result.0.key });
-            self.store.cache().remember(&StepRecord { key: cheap, data, ..result.0.clone() })?;
+            self.store.cache().remember(&StepRecord { key: cheap.clone(), data, ..result.0.clone() })?;
+            // Who exports it writes both keys.
+            result.0.data = serde_json::json!({ ALIAS: cheap });
         }
         Ok(result)
+    }
+
+    /// The key of what the step itself says, to which its files are added; and the cheap key, for which nothing in the
+    /// other tree needs to be looked at.
+    pub(super) fn copy_keys(&self, running: &Running<'_>, action: &CopyAction) -> (Sha256, Option<Digest>) {
+        let mut key = self.key(running, if action.add { "add" } else { "copy" });
+        field(&mut key, action.destination.as_bytes());
+        field(&mut key, action.chown.as_deref().unwrap_or("").as_bytes());
+        field(&mut key, format!("{:?} {:?}", action.chmod, action.unpack).as_bytes());
+        for (name, content) in &action.inline {
+            field(&mut key, name.as_bytes());
+            field(&mut key, content.as_bytes());
+        }
+        let cheap = match &action.origin {
+            Some(origin @ (Origin::Stage(_) | Origin::Image(_))) => {
+                let mut cheap = key.clone();
+                field(&mut cheap, identity(&self.layers_of(origin)).as_bytes());
+                field(&mut cheap, format!("{:?} {} {:?}", action.sources, action.parents, action.exclude).as_bytes());
+                Some(digest(cheap))
+            }
+            _ => None,
+        };
+        (key, cheap)
+    }
+
+    /// The key of a step that copies files of the host, which are hashed.
+    pub(super) fn key_of_files(&self, running: &Running<'_>, action: &CopyAction) -> Result<Digest, Error> {
+        let (mut key, _) = self.copy_keys(running, action);
+        let (source, mut groups) = self.selected(&running.step.line, action)?;
+        let cache = match &source {
+            Source::Context => Some(&self.context()?.cache),
+            _ => None,
+        };
+        digest_files(source.get(self)?, &mut groups, cache)?;
+        key.update(digest_groups(&groups));
+        Ok(digest(key))
     }
 
     /// Whether files are to be hashed while they are copied: many of them, none hashed before, for a step that cannot
@@ -241,7 +262,7 @@ impl Executor<'_> {
             None if local.is_empty() => return Ok((Source::None, Vec::new())),
             None => Source::Context,
             Some(Origin::Folder(path)) => Source::Tree(Tree::folder(path)?),
-            Some(origin) => Source::Tree(self.tree(&self.layers_of(origin))?),
+            Some(origin) => Source::Tree(self.tree(&self.made_layers_of(origin)?)?),
         };
         let from_host = matches!(action.origin, None | Some(Origin::Folder(_)));
         let wish = Wish {

@@ -28,7 +28,7 @@ use super::dockerfile::lines::Line;
 use super::error::Error;
 use super::ignore::Patterns;
 use super::interpret::{Action, Interpreted, Step};
-use super::plan::{Origin, Plan};
+use super::plan::{Base, Origin, Plan};
 use super::platform::Platform;
 use super::request::BuildRequest;
 use super::target::{Owner, Target};
@@ -51,6 +51,8 @@ pub struct Built {
     pub created: Vec<jiff::Timestamp>,
     /// Of the target: the steps of all stages.
     pub steps: Vec<StepRecord>,
+    /// Whether layers of it may not be here, see [`super::trace`].
+    pub is_traced: bool,
 }
 
 /// Everything that the steps of one build share.
@@ -72,7 +74,7 @@ pub struct Executor<'a> {
     pub(super) sources: Vec<LazySource<'a>>,
     context: OnceLock<Context>,
     state: Mutex<State>,
-    changed: Condvar,
+    pub(super) changed: Condvar,
     cancelled: AtomicBool,
 }
 
@@ -83,10 +85,12 @@ pub(super) struct Context {
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     started: BTreeSet<usize>,
-    built: BTreeMap<usize, Built>,
-    steps: Vec<StepRecord>,
+    pub(super) built: BTreeMap<usize, Built>,
+    /// Traced stages that are being made.
+    pub(super) making: BTreeSet<usize>,
+    pub(super) steps: Vec<StepRecord>,
     error: Option<Error>,
 }
 
@@ -165,14 +169,18 @@ impl<'a> Executor<'a> {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes stages whose needs are built until there is none left.
     fn work(&self, order: &[usize]) {
         while let Some(index) = self.next_stage(order) {
-            let result = self.stage(index);
+            let result = match self.trace(index) {
+                Ok(Some(traced)) => Ok(traced),
+                Ok(None) => self.stage(index),
+                Err(error) => Err(error),
+            };
             let mut state = self.lock();
             match result {
                 Ok(built) => {
@@ -205,25 +213,38 @@ impl<'a> Executor<'a> {
         }
     }
 
-    fn stage(&self, index: usize) -> Result<Built, Error> {
-        let stage = &self.plan.stages[index];
-        let mut built = match &stage.base {
-            super::plan::Base::Scratch => Built::default(),
-            super::plan::Base::Stage(base) => self.lock().built.get(base).cloned().unwrap_or_default(),
-            super::plan::Base::Image(reference) => {
+    /// What a stage begins with.
+    pub(super) fn begin(&self, index: usize) -> Built {
+        match &self.plan.stages[index].base {
+            Base::Stage(base) => self.lock().built.get(base).cloned().unwrap_or_default(),
+            Base::Image(reference) => {
                 Built { layers: self.image(reference, self.plan.platform_of(index)).layers.clone(), ..Built::default() }
             }
-            // The first step copies it.
-            super::plan::Base::Folder(_) | super::plan::Base::Remote(_) => Built::default(),
-        };
+            // The first step copies a folder.
+            Base::Scratch | Base::Folder(_) | Base::Remote(_) => Built::default(),
+        }
+    }
+
+    /// How progress names a step.
+    pub(super) fn resource(&self, index: usize, number: usize, step: &Step) -> String {
+        let total = self.stages.get(&index).map_or(0, |stage| stage.steps.len());
+        let label = &self.plan.stages[index].label;
+        let name = if self.stages.len() > 1 { format!("{label} ") } else { String::new() };
+        format!("[{name}{}/{total}] {}", number + 1, step.title)
+    }
+
+    /// Makes a stage.
+    pub(super) fn stage(&self, index: usize) -> Result<Built, Error> {
+        if let Base::Stage(base) = self.plan.stages[index].base {
+            self.make(base)?;
+        }
+        let mut built = self.begin(index);
         let Some(interpreted) = self.stages.get(&index) else { return Ok(built) };
-        let total = interpreted.steps.len();
         for (number, step) in interpreted.steps.iter().enumerate() {
             if self.is_cancelled() {
                 break;
             }
-            let name = if self.stages.len() > 1 { format!("{} ", stage.label) } else { String::new() };
-            let resource = format!("[{name}{}/{total}] {}", number + 1, step.title);
+            let resource = self.resource(index, number, step);
             let begin = Instant::now();
             self.report(&resource, EventStatus::Working, "");
             let running = Running { step, stage: index, resource: resource.clone(), layers: &built.layers };
@@ -260,7 +281,15 @@ impl<'a> Executor<'a> {
         &self.images[&(reference.clone(), platform.clone())]
     }
 
-    /// The layers of another stage or an image.
+    /// The layers of another stage or an image, made for somebody who reads from them.
+    pub fn made_layers_of(&self, origin: &Origin) -> Result<Vec<LayerRecord>, Error> {
+        if let Origin::Stage(index) = origin {
+            self.make(*index)?;
+        }
+        Ok(self.layers_of(origin))
+    }
+
+    /// What the layers of another stage or an image are; they may not be here.
     pub fn layers_of(&self, origin: &Origin) -> Vec<LayerRecord> {
         match origin {
             Origin::Stage(index) => self.lock().built.get(index).map(|built| built.layers.clone()).unwrap_or_default(),
@@ -304,10 +333,7 @@ impl<'a> Executor<'a> {
                 self.cached_or(running, &key, || Ok((self.run_step(running, action)?, true)))
             }
             Action::Workdir { path, user } => {
-                let mut key = self.key(running, "workdir");
-                field(&mut key, path.as_bytes());
-                field(&mut key, user.as_bytes());
-                self.cached_or(running, &digest(key), || {
+                self.cached_or(running, &self.workdir_key(running, path, user), || {
                     let writer = self.fill(running, |target, below| {
                         // As BuildKit does: a user that does not exist yet does not own it; RUN tells.
                         let owner = match self.owner(&running.step.line, below, user) {
@@ -321,6 +347,14 @@ impl<'a> Executor<'a> {
             }
             Action::Copy(action) => self.copy_step(running, action),
         }
+    }
+
+    /// The key of WORKDIR.
+    pub(super) fn workdir_key(&self, running: &Running<'_>, path: &str, user: &str) -> Digest {
+        let mut key = self.key(running, "workdir");
+        field(&mut key, path.as_bytes());
+        field(&mut key, user.as_bytes());
+        digest(key)
     }
 
     /// The beginning of every key: version, platform, the layers so far, the kind of step.

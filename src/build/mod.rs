@@ -43,6 +43,7 @@ mod select;
 mod target;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};

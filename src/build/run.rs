@@ -315,7 +315,7 @@ impl Executor<'_> {
             Some(Origin::Folder(path)) => path.clone(),
             Some(Origin::Scratch) => scratch.folder("empty")?,
             Some(origin) => {
-                let lowers = self.folders(&self.layers_of(origin)).into_iter().rev().collect();
+                let lowers = self.folders(&self.made_layers_of(origin)?).into_iter().rev().collect();
                 // Writes to such a mount are allowed with `rw`, and lost.
                 let upper = if mount.read_only { None } else { Some(scratch.upper()?) };
                 let source = ResolvedSource::Layers { stack: RootFs { lowers, upper }, subpath };

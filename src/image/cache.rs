@@ -72,6 +72,8 @@ impl std::fmt::Display for CachePlace {
 pub struct CacheSource {
     place: CachePlace,
     steps: BTreeMap<Digest, Known>,
+    /// Steps whose layers are not there: when they ran, and the layer's diff id.
+    traces: BTreeMap<Digest, (jiff::Timestamp, Digest)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -127,11 +129,11 @@ impl CacheSource {
     ///
     /// Errors: `UnknownImage` when there is nothing; the registry's.
     pub fn open(place: &CachePlace) -> Result<Self> {
-        let steps = match place {
+        let (steps, traces) = match place {
             CachePlace::Registry(reference) => steps_of(&FromRegistry(reference))?,
             CachePlace::Folder { path, tag } => steps_of(&FromFolder { path, tag: tag.as_deref().unwrap_or(TAG) })?,
         };
-        Ok(Self { place: place.clone(), steps })
+        Ok(Self { place: place.clone(), steps, traces })
     }
 
     /// How many steps it knows.
@@ -142,6 +144,19 @@ impl CacheSource {
     /// Whether it knows none.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// What the step `key` made, of which nothing is fetched: its layer may be nowhere.
+    pub fn trace(&self, key: &Digest) -> Option<StepRecord> {
+        let known = self.steps.get(key).map(|known| (known.created, known.wanted.diff_id.clone()));
+        let (created, diff_id) = known.or_else(|| self.traces.get(key).cloned())?;
+        Some(StepRecord {
+            key: key.clone(),
+            description: format!("from {}", self.place),
+            created,
+            layers: vec![LayerRecord { diff_id, blob: None, size_bytes: 0 }],
+            data: Value::Null,
+        })
     }
 
     /// The result of the step `key`, its layer in the store; `None` when it is not known there.
@@ -172,12 +187,12 @@ trait Documents {
     fn blob(&self, digest: &Digest, size_bytes: u64) -> Result<Vec<u8>>;
 }
 
-fn steps_of(documents: &dyn Documents) -> Result<BTreeMap<Digest, Known>> {
+fn steps_of(documents: &dyn Documents) -> Result<Steps> {
     let mut content = documents.top()?;
     if parse::<Value>(&content, "manifest")?.get("manifests").is_some() {
         let index = manifest::parse_index(&content)?;
         // Of an image for several platforms the host's; of BuildKit's older form, which is an index of layers, none.
-        let Ok(chosen) = manifest::choose(&index, &Platform::host()) else { return Ok(BTreeMap::new()) };
+        let Ok(chosen) = manifest::choose(&index, &Platform::host()) else { return Ok(Steps::default()) };
         content = documents.manifest(&manifest::digest_of(chosen)?, chosen.size())?;
     }
     let found: oci_spec::image::ImageManifest = parse(&content, "manifest")?;
@@ -186,7 +201,7 @@ fn steps_of(documents: &dyn Documents) -> Result<BTreeMap<Digest, Known>> {
         parse(&config, "cache")?
     } else {
         let image: Value = parse(&config, "config")?;
-        let Some(text) = image.get(INLINE).and_then(Value::as_str) else { return Ok(BTreeMap::new()) };
+        let Some(text) = image.get(INLINE).and_then(Value::as_str) else { return Ok(Steps::default()) };
         let text = base64::engine::general_purpose::STANDARD.decode(text);
         let text = text.map_err(|_| Error::Unsupported { what: format!("`{INLINE}` is not base64") })?;
         parse(&text, "cache")?
@@ -199,8 +214,11 @@ fn steps_of(documents: &dyn Documents) -> Result<BTreeMap<Digest, Known>> {
     Ok(known_steps(&cache, &blobs))
 }
 
+/// Steps with a layer to be had, and those without.
+type Steps = (BTreeMap<Digest, Known>, BTreeMap<Digest, (jiff::Timestamp, Digest)>);
+
 /// What the records and layers say together; what does not fit is as if it were not there.
-fn known_steps(cache: &CacheConfig, blobs: &[BlobRecord]) -> BTreeMap<Digest, Known> {
+fn known_steps(cache: &CacheConfig, blobs: &[BlobRecord]) -> Steps {
     let known = |record: &CacheRecord| {
         let result = record.layers.first()?;
         let layer = cache.layers.get(result.layer)?;
@@ -213,7 +231,15 @@ fn known_steps(cache: &CacheConfig, blobs: &[BlobRecord]) -> BTreeMap<Digest, Kn
         let wanted = Wanted { diff_id, blob: blob.clone(), needs_blob: false };
         Some((record.digest.clone()?, Known { created: result.created_at?, wanted }))
     };
-    cache.records.iter().filter_map(known).collect()
+    let trace = |record: &CacheRecord| {
+        let result = record.layers.first()?;
+        let layer = cache.layers.get(result.layer)?;
+        let diff_id = layer.annotations.as_ref()?.diff_id.clone()?;
+        Some((record.digest.clone()?, (result.created_at?, diff_id)))
+    };
+    let steps: BTreeMap<Digest, Known> = cache.records.iter().filter_map(known).collect();
+    let traces = cache.records.iter().filter_map(trace).filter(|(key, _)| !steps.contains_key(key)).collect();
+    (steps, traces)
 }
 
 fn parse<T: serde::de::DeserializeOwned>(content: &[u8], what: &str) -> Result<T> {
@@ -310,19 +336,35 @@ fn load_layer(store: &Store, folder: &Path, wanted: &Wanted) -> Result<LayerReco
     Ok(LayerRecord { blob: Some(blob.clone()), ..record })
 }
 
-/// What an image's config says of the steps that made its layers, for [`INLINE`]; `layers` are all of the image.
+/// What an image's config says of the steps that made its layers, for [`INLINE`]; `layers` are all of the image. Of
+/// other steps it says what they made.
 pub fn inline_cache(layers: &[LayerRecord], steps: &[StepRecord]) -> String {
     let entry = |(number, layer): (usize, &LayerRecord)| {
         let annotations = LayerAnnotations { diff_id: Some(layer.diff_id.clone()), ..LayerAnnotations::default() };
         let parent = i64::try_from(number).unwrap_or(0) - 1;
         CacheLayer { blob: None, parent, annotations: Some(annotations) }
     };
-    let listed: Vec<CacheLayer> = layers.iter().enumerate().map(entry).collect();
-    let number = |layer: &LayerRecord| layers.iter().position(|other| other.diff_id == layer.diff_id);
+    let others = others(steps, |layer| layers.iter().any(|other| other.diff_id == layer.diff_id));
+    let listed: Vec<CacheLayer> = layers.iter().chain(others.iter().copied()).enumerate().map(entry).collect();
+    let number = |layer: &LayerRecord| {
+        let mut all = layers.iter().chain(others.iter().copied());
+        all.position(|other| other.diff_id == layer.diff_id)
+    };
     let cache = CacheConfig { layers: listed, records: records(steps, number) };
     // Only strings, numbers and lists: it cannot fail.
     let text = serde_json::to_vec(&cache).unwrap_or_default();
     base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// The layers of steps that are not among those that are written, each once.
+fn others(steps: &[StepRecord], is_written: impl Fn(&LayerRecord) -> bool) -> Vec<&LayerRecord> {
+    let mut found: Vec<&LayerRecord> = Vec::new();
+    for layer in steps.iter().flat_map(|step| step.layers.first()) {
+        if !is_written(layer) && found.iter().all(|other| other.diff_id != layer.diff_id) {
+            found.push(layer);
+        }
+    }
+    found
 }
 
 /// A record for each key of each step whose layer has a number.
@@ -339,12 +381,19 @@ fn records(steps: &[StepRecord], number: impl Fn(&LayerRecord) -> Option<usize>)
     found.into_values().collect()
 }
 
-/// Writes the results of `steps` to `place`, compressing what has not been; a cache that was there is replaced.
+/// Writes what `steps` made to `place`, and the layers of those that `is_wanted` names, compressing what has not been;
+/// a cache that was there is replaced.
 ///
 /// Returns the digest of its manifest.
-pub fn write_cache(store: &Store, place: &CachePlace, steps: &[StepRecord], progress: &dyn Progress) -> Result<Digest> {
+pub fn write_cache(
+    store: &Store,
+    place: &CachePlace,
+    steps: &[StepRecord],
+    is_wanted: &dyn Fn(&StepRecord) -> bool,
+    progress: &dyn Progress,
+) -> Result<Digest> {
     let mut layers: Vec<(LayerRecord, BlobRecord)> = Vec::new();
-    for step in steps {
+    for step in steps.iter().filter(|step| is_wanted(step)) {
         for layer in &step.layers {
             if !layers.iter().any(|(other, _)| other.diff_id == layer.diff_id) {
                 layers.push((layer.clone(), push::compressed_layer(store, layer)?));
@@ -408,8 +457,17 @@ fn documents(layers: &[(LayerRecord, BlobRecord)], steps: &[StepRecord]) -> Resu
             created_at: created(layer),
         }),
     };
-    let number = |layer: &LayerRecord| layers.iter().position(|(other, _)| other.diff_id == layer.diff_id);
-    let cache = CacheConfig { layers: layers.iter().map(entry).collect(), records: records(steps, number) };
+    let others = others(steps, |layer| layers.iter().any(|(other, _)| other.diff_id == layer.diff_id));
+    let traced = |layer: &&LayerRecord| CacheLayer {
+        blob: None,
+        parent: -1,
+        annotations: Some(LayerAnnotations { diff_id: Some(layer.diff_id.clone()), ..LayerAnnotations::default() }),
+    };
+    let listed = layers.iter().map(entry).chain(others.iter().map(traced)).collect();
+    let all: Vec<&Digest> =
+        layers.iter().map(|(layer, _)| &layer.diff_id).chain(others.iter().map(|layer| &layer.diff_id)).collect();
+    let number = |layer: &LayerRecord| all.iter().position(|other| **other == layer.diff_id);
+    let cache = CacheConfig { layers: listed, records: records(steps, number) };
     let config = serde_json::to_vec(&cache).map_err(|source| Error::Document { what: "cache".to_owned(), source })?;
     let listed: Vec<Value> = layers
         .iter()

@@ -65,16 +65,23 @@ impl<'a> Cache<'a> {
     /// The result of the step `key`, its layers protected by this process's lease; `None` when it is not
     /// remembered or a layer of it is gone.
     pub fn step(&self, key: &Digest) -> Result<Option<StepRecord>> {
-        let Some(record) = super::read_record::<StepRecord>(&self.step_path(key))? else {
-            return Ok(None);
-        };
-        for layer in &record.layers {
+        let Some(mut record) = self.trace(key)? else { return Ok(None) };
+        for layer in &mut record.layers {
             self.store.lease()?.protect(&layer.diff_id)?;
             if !self.store.layers().exists(&layer.diff_id) {
                 return Ok(None);
             }
+            if layer.size_bytes == 0 {
+                // It was remembered before the layer was here.
+                layer.size_bytes = self.store.layers().size_bytes(&layer.diff_id)?;
+            }
         }
         Ok(Some(record))
+    }
+
+    /// What is remembered of the step `key`, whether its layers are here or not.
+    pub fn trace(&self, key: &Digest) -> Result<Option<StepRecord>> {
+        super::read_record::<StepRecord>(&self.step_path(key))
     }
 
     /// Remembers the result of a step. Not durable: what a power cut takes is built again.

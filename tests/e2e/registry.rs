@@ -263,9 +263,17 @@ fn a_second_machine_builds_from_the_first_ones_cache() {
     docker(&second, &["load", "-i", &base]);
     let ends = steps(&second, &["--cache-from", &inline, &one]);
     assert!(ends.len() == 2 && ends.iter().all(|end| end.starts_with("CACHED")), "{ends:#?}");
-    let ends = steps(&second, &["--cache-from", &small, &context(&second)]);
-    assert!(ends.iter().any(|end| end.starts_with("DONE: [tools")), "not exported: {ends:#?}");
-    assert!(ends.iter().any(|end| end.starts_with("CACHED: ") && end.contains("WORKDIR")), "exported: {ends:#?}");
+    let ends = steps(&second, &["--cache-from", &small, "-t", &image, &context(&second)]);
+    assert!(ends.len() == 5 && ends.iter().all(|end| end.starts_with("CACHED")), "{ends:#?}");
+    assert_eq!(id(&second), id(&first), "of other stages it is enough to know what they are");
+    let again = steps(&second, &["-t", &image, &context(&second)]);
+    assert!(again.iter().all(|end| end.starts_with("CACHED")), "{again:#?}");
+    // Who reads from such a stage has it made.
+    let read = format!("{dockerfile}COPY --from=tools /stamp /tools\n");
+    second.write("ctx/Dockerfile", &read);
+    let ends = steps(&second, &["-t", "read", &second.folder().join("ctx").display().to_string()]);
+    assert!(ends.iter().any(|end| end.starts_with("DONE: [tools")), "{ends:#?}");
+    assert_eq!(docker(&second, &["run", "--rm", "read", "ls", "/tools"]), "/tools");
     // A cache that is not there, or lies, costs a warning.
     let nowhere = registry.name("app:nothing");
     let answer = second.wharf(&["docker", "build", "--no-cache", "--cache-from", &nowhere, &one]).expect(0);
