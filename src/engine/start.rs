@@ -12,6 +12,11 @@ use crate::supervise::{self, Condition, StartOptions, Started};
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Engine {
+    /// After a reboot: starts what the restart policies want; goes on after a failure and returns all of them.
+    pub fn start_after_boot(&self) -> Vec<(ContainerId, supervise::Error)> {
+        supervise::boot(&self.store)
+    }
+
     /// Starts a container that exists. One that runs already is left alone: `None`.
     pub fn start(&self, id: &ContainerId, options: StartOptions) -> Result<Option<Started>> {
         let _lock = self.store.containers().lock(id)?;

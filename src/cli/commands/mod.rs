@@ -1,6 +1,7 @@
 //! The verbs, one file each: the help is the doc comment, `Args` are the flags, `run` does it.
 
 pub(super) mod attach;
+mod boot;
 mod build;
 mod build_check;
 pub(super) mod build_image;

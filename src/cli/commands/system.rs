@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::io::Write;
 
-use super::{disk_usage, events, info};
+use super::{boot, disk_usage, events, info};
 use crate::base::units::format_bytes;
 use crate::cli::members::Member;
 use crate::cli::prune::{self, Chosen};
@@ -25,6 +25,9 @@ enum Verb {
     Info(info::Args),
     Prune(Prune),
     Check(Check),
+    Enable(boot::Enable),
+    Disable(boot::Disable),
+    Boot(boot::Boot),
 }
 
 /// Remove stopped containers, unused networks, images without a name and what builds remember
@@ -60,6 +63,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         Verb::Info(args) => info::run(context, args),
         Verb::Prune(args) => prune(context, args),
         Verb::Check(args) => check(context, args),
+        Verb::Enable(args) => boot::enable(context, args),
+        Verb::Disable(args) => boot::disable(context, args),
+        Verb::Boot(args) => boot::boot(context, args),
     }
 }
 
