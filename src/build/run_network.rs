@@ -59,6 +59,8 @@ impl<'a> RunNet<'a> {
                     mac: None,
                     interface: None,
                     gateway_priority: 0,
+                    link_local: Vec::new(),
+                    links: Default::default(),
                 }],
             },
             (None, BuildNetwork::Host) => NetworkMode::Host,

@@ -269,10 +269,10 @@ pub fn load(options: &Options) -> Result<Loaded, Error> {
     let project = project::finish(&mut load, &mut tree, options, scope, &values)?;
     let explanations = explain::explain(&mut load, &tree, &project.name);
     let mut unsupported = Vec::new();
-    unsupported::find(&tree, &mut |node, path| {
+    unsupported::find(&tree, &mut |node, path, reason| {
         let span = if node.key.is_known() { node.key } else { node.span };
         let value = node.as_str().map(|text| format!(" (`{text}`)")).unwrap_or_default();
-        let message = format!("{path}{value} is not supported yet and has no effect");
+        let message = format!("{path}{value} has no effect: {reason}");
         unsupported.push(Warning { message, location: load.location(span) });
     });
     let interpolated = written.is_none();

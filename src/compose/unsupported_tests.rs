@@ -13,6 +13,10 @@ use crate::model::project::{FileObject, Model, Network, Service, Volume};
 const NEEDLESS: &[(&str, &str)] = &[
     ("annotations", "for the runtime of OCI bundles, of which wharf has none: kept in the canonical form"),
     ("attach", "read by the command line"),
+    ("isolation", "of Linux there is one kind"),
+    ("runtime", "runc and its like are what wharf does itself"),
+    ("volumes.[].consistency", "of file shares with virtual machines: Linux is always consistent"),
+    ("networks.key.driver_opts", "those that are known are read, others are warned about"),
     ("build", "the builder has a form of its own for it"),
     ("deploy.labels", "labels of a Swarm service; there is none"),
     ("env_file", "read into `environment` by the loader"),
@@ -85,7 +89,7 @@ fn json_deserializer<'de>(json: serde_json::Value) -> impl serde::Deserializer<'
 /// The attributes that are warned about, as `ignored` writes them.
 fn warned(root: &Node) -> Vec<String> {
     let mut warned = Vec::new();
-    unsupported::find(root, &mut |_, path| warned.push(path.replace("[]", ".[]")));
+    unsupported::find(root, &mut |_, path, _| warned.push(path.replace("[]", ".[]")));
     warned
 }
 
@@ -136,7 +140,7 @@ fn values_that_have_no_effect_are_warned_about() {
         ("image", "x".into(), None),
     ] {
         let mut warned = Vec::new();
-        unsupported::find(&service(attribute, value), &mut |_, path| warned.push(path));
+        unsupported::find(&service(attribute, value), &mut |_, path, _| warned.push(path));
         assert_eq!(warned, expected.into_iter().collect::<Vec<_>>(), "{attribute}");
     }
     for (section, attribute, value, expected) in [

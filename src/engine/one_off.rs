@@ -64,6 +64,8 @@ impl Engine {
             mac: None,
             interface: None,
             gateway_priority: 0,
+            link_local: Vec::new(),
+            links: Default::default(),
         };
         Ok(NetworkMode::Networks { attachments: vec![attachment] })
     }

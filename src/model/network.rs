@@ -68,6 +68,12 @@ pub struct Attachment {
     pub interface: Option<String>,
     /// The highest gives the default route.
     pub gateway_priority: i64,
+    /// Further addresses of its interface, which nothing else knows of.
+    #[serde(default)]
+    pub link_local: Vec<IpAddr>,
+    /// Names that only this container knows, and the names that they stand for (`external_links`).
+    #[serde(default)]
+    pub links: BTreeMap<String, String>,
 }
 
 /// What a running container has in a network. Kept in the run folder: it is gone after a reboot.
@@ -96,4 +102,10 @@ pub struct Endpoint {
     pub mac: String,
     /// Name of the host's end of the link.
     pub host_link: String,
+    /// Further addresses of the interface.
+    #[serde(default)]
+    pub link_local: Vec<IpAddr>,
+    /// Names that only this container knows, and what they stand for.
+    #[serde(default)]
+    pub links: BTreeMap<String, String>,
 }

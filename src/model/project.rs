@@ -232,6 +232,8 @@ pub struct Service {
     pub volumes_from: Vec<String>,
     /// Legacy links: `service[:alias]`.
     pub links: Vec<String>,
+    /// Links to containers of elsewhere: `container[:alias]`.
+    pub external_links: Vec<String>,
     /// Commands run in containers of their own before it is started.
     pub pre_start: Vec<Hook>,
     /// Commands run inside after it started.

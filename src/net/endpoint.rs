@@ -264,6 +264,8 @@ fn lease_addresses(
         default_route: plan.default_route,
         mac: String::new(),
         host_link: link.clone(),
+        link_local: attachment.link_local.clone(),
+        links: attachment.links.clone(),
     };
     let take = |subnet: Option<&Subnet>, fixed: Option<IpAddr>| match (subnet, fixed) {
         (Some(subnet), fixed) => {
@@ -404,6 +406,10 @@ fn make_link(
     Ok(())
 }
 
+/// Prefixes of link-local addresses. Source: RFC 3927, RFC 4291.
+const LINK_LOCAL_PREFIX_4: u8 = 16;
+const LINK_LOCAL_PREFIX_6: u8 = 64;
+
 fn furnish(endpoint: &Endpoint, inside: &mut rtnl::Socket) -> Result<()> {
     let link = inside.link(&endpoint.interface)?.ok_or_else(|| Error::Link {
         operation: format!("find `{}` inside", endpoint.interface),
@@ -423,6 +429,9 @@ fn furnish(endpoint: &Endpoint, inside: &mut rtnl::Socket) -> Result<()> {
     }
     if let Some((ipv6, prefix)) = endpoint.ipv6 {
         address(ipv6.into(), prefix);
+    }
+    for further in &endpoint.link_local {
+        address(*further, if further.is_ipv4() { LINK_LOCAL_PREFIX_4 } else { LINK_LOCAL_PREFIX_6 });
     }
     steps.push(change("switch on", LinkUnspec::new_with_index(link.index).up().build()));
     if endpoint.default_route {

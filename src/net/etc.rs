@@ -174,6 +174,8 @@ mod tests {
             default_route: gateway.is_some(),
             mac: String::new(),
             host_link: String::new(),
+            link_local: Vec::new(),
+            links: Default::default(),
         }
     }
 

@@ -168,6 +168,8 @@ pub fn spec(name: &str, networks: &[&NetworkRecord]) -> ContainerSpec {
             mac: None,
             interface: None,
             gateway_priority: 0,
+            link_local: Vec::new(),
+            links: Default::default(),
         })
         .collect();
     ContainerSpec {

@@ -467,6 +467,8 @@ fn networks_and_endpoints_are_kept() {
         gateways: vec![],
         mac: String::new(),
         host_link: "wv1".into(),
+        link_local: Vec::new(),
+        links: Default::default(),
         default_route: false,
     };
     let endpoints = store.endpoints();

@@ -5,6 +5,7 @@
 //! `flask_redis`, the package index of Python.
 
 mod attached;
+mod attributes;
 mod build_image;
 mod build_services;
 mod change;

@@ -37,6 +37,8 @@ impl Net {
             mac: None,
             interface: None,
             gateway_priority: 0,
+            link_local: Vec::new(),
+            links: Default::default(),
         };
         spec.network = NetworkMode::Networks { attachments: vec![attachment] };
     }

@@ -287,11 +287,11 @@ fn create(context: &Context, args: &Create) -> Outcome {
 }
 
 fn connect(context: &Context, args: &Connect) -> Outcome {
-    for (flag, values) in [("--link", &args.link), ("--link-local-ip", &args.link_local_ip)] {
-        if let Some(value) = values.first() {
-            return Err(Mistake::value(flag, value, "containers of one network find each other by name").into());
-        }
-    }
+    let address =
+        |text: &String| text.parse().map_err(|_| Mistake::value("--link-local-ip", text, "it is not an address"));
+    let link_local = args.link_local_ip.iter().map(address).collect::<Result<Vec<_>, _>>()?;
+    let links = args.link.iter().filter_map(|link| link.split_once(':'));
+    let links = links.map(|(name, alias)| (alias.to_lowercase(), name.to_lowercase())).collect();
     if let Some(option) = args.driver_opt.first() {
         return Err(Mistake::value("--driver-opt", option, "the driver has no such option here").into());
     }
@@ -307,6 +307,8 @@ fn connect(context: &Context, args: &Connect) -> Outcome {
         mac: None,
         interface: None,
         gateway_priority: args.gw_priority,
+        link_local,
+        links,
     };
     scope.engine.connect(&member.spec.id, attachment)?;
     Ok(0)

@@ -26,6 +26,7 @@ use crate::graph::observed::label;
 use crate::model::container::{
     Mount, MountSource, NamespaceMode, NetworkMode, RestartPolicy, Security, UserNamespaceMode,
 };
+use crate::model::network::Attachment;
 use crate::model::project::{Condition, Project, Service, ServiceVolume};
 use crate::model::reference::Reference;
 
@@ -112,7 +113,9 @@ impl Engine {
                 } else {
                     mode
                 })?;
-                return Ok(NetworkMode::Networks { attachments: vec![attachment(&network, None, Vec::new())?] });
+                return Ok(NetworkMode::Networks {
+                    attachments: finish(service, vec![attachment(&network, None, Vec::new())?]),
+                });
             }
         }
         let none = BTreeMap::new();
@@ -126,7 +129,7 @@ impl Engine {
             let aliases = if replica.oneoff { Vec::new() } else { aliases(project, service) };
             attachments.push(attachment(&network, options.as_ref(), aliases)?);
         }
-        Ok(NetworkMode::Networks { attachments })
+        Ok(NetworkMode::Networks { attachments: finish(service, attachments) })
     }
 
     /// The container that `service:NAME` or `container:NAME` stands for; `None` for other texts.
@@ -222,6 +225,19 @@ impl Engine {
         let subpath = volume.image.as_ref().and_then(|options| options.subpath.clone());
         Ok(MountSource::Image { layers: image.diff_ids(), subpath })
     }
+}
+
+/// What holds for a service and not for one of its networks: its MAC address is the first interface's, and what it calls
+/// others it does everywhere.
+fn finish(service: &Service, mut attachments: Vec<Attachment>) -> Vec<Attachment> {
+    if let Some(first) = attachments.first_mut().filter(|first| first.mac.is_none()) {
+        first.mac.clone_from(&service.mac_address);
+    }
+    let links = network::external_links(service);
+    for attachment in &mut attachments {
+        attachment.links.clone_from(&links);
+    }
+    attachments
 }
 
 /// The request of a service without what must be looked up in the store: networks, namespaces and mounts of others,

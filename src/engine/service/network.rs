@@ -1,7 +1,7 @@
 //! Where a service is in networks, and which ports of the host are its.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::engine::{Error, Result};
 use crate::model::container::{PortBinding, Protocol};
@@ -32,10 +32,44 @@ pub(super) fn addresses(options: &ServiceNetwork) -> Result<(Option<Ipv4Addr>, O
     Ok((read(&options.ipv4_address, "an IPv4 address")?, read(&options.ipv6_address, "an IPv6 address")?))
 }
 
+/// The option of an endpoint that names its interface.
+const INTERFACE_OPTION: &str = "com.docker.network.endpoint.ifname";
+
+/// The further addresses of a service in one network.
+fn link_local(options: &ServiceNetwork) -> Result<Vec<IpAddr>> {
+    let read = |text: &String| {
+        let invalid = |expected: &str| Error::Value {
+            what: "link_local_ips".into(),
+            value: text.clone(),
+            expected: expected.to_owned(),
+        };
+        let address: IpAddr = text.parse().map_err(|_| invalid("an address"))?;
+        let is_local = match address {
+            IpAddr::V4(address) => address.is_link_local(),
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        };
+        if is_local { Ok(address) } else { Err(invalid("an address of 169.254.0.0/16 or fe80::/10")) }
+    };
+    options.link_local_ips.iter().map(read).collect()
+}
+
+/// What a service calls containers of elsewhere: `CONTAINER[:ALIAS]`.
+pub(super) fn external_links(service: &Service) -> BTreeMap<String, String> {
+    let links = service.external_links.iter();
+    links
+        .filter_map(|link| link.split_once(':'))
+        .map(|(name, alias)| (alias.to_lowercase(), name.to_lowercase()))
+        .collect()
+}
+
 /// Judges what a service says of its networks.
 pub(super) fn network_options(service: &Service) -> Result<()> {
     let options = service.networks.iter().flat_map(BTreeMap::values).flatten();
-    options.map(addresses).try_for_each(|read| read.map(drop))
+    for options in options {
+        addresses(options)?;
+        link_local(options)?;
+    }
+    Ok(())
 }
 
 pub(super) fn attachment(
@@ -45,6 +79,9 @@ pub(super) fn attachment(
 ) -> Result<Attachment> {
     let options = options.cloned().unwrap_or_default();
     let (ipv4, ipv6) = addresses(&options)?;
+    let link_local = link_local(&options)?;
+    // Docker's older way to name an interface.
+    let interface = options.interface_name.or_else(|| options.driver_opts.get(INTERFACE_OPTION).cloned());
     aliases.extend(options.aliases);
     Ok(Attachment {
         network: network.id.clone(),
@@ -53,8 +90,10 @@ pub(super) fn attachment(
         ipv4,
         ipv6,
         mac: options.mac_address,
-        interface: options.interface_name,
+        interface,
         gateway_priority: options.gw_priority,
+        link_local,
+        links: BTreeMap::new(),
     })
 }
 

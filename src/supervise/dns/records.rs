@@ -4,7 +4,7 @@
 //! and network. The generation is read before the records, so that a change in between is seen the next time.
 //! Names lie in one text and are found by binary search: a thousand of them take some 40 kB.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
@@ -64,6 +64,8 @@ pub(super) struct Records {
     names: Vec<Name>,
     holders: Vec<Holder>,
     gateways: Vec<IpAddr>,
+    /// Names of the container's own for others.
+    links: BTreeMap<String, String>,
     turn: usize,
 }
 
@@ -78,6 +80,7 @@ impl Records {
             names: Vec::new(),
             holders: Vec::new(),
             gateways: Vec::new(),
+            links: BTreeMap::new(),
             turn: 0,
         }
     }
@@ -88,6 +91,8 @@ impl Records {
         if HOST_NAMES.contains(&name) && !self.gateways.is_empty() {
             return Some(self.gateways.clone());
         }
+        let name = self.links.get(name).cloned().unwrap_or_else(|| name.to_owned());
+        let name = name.as_str();
         let mut holders: BTreeSet<u16> = self.find(name).collect();
         for (place, network) in self.networks.iter().enumerate() {
             if let Some(rest) = name.strip_suffix(network.suffix.as_str()).filter(|_| !network.suffix.is_empty()) {
@@ -163,6 +168,7 @@ impl Records {
         self.names.clear();
         self.holders.clear();
         self.gateways.clear();
+        self.links.clear();
         let mut containers: Vec<ContainerId> = Vec::new();
         for place in 0..self.networks.len() {
             let (first, mut quiet) = (self.holders.len(), Vec::new());
@@ -206,6 +212,9 @@ impl Records {
         }
         if endpoint.container == self.container && endpoint.default_route {
             self.gateways.clone_from(&endpoint.gateways);
+        }
+        if endpoint.container == self.container {
+            self.links.extend(endpoint.links.clone());
         }
         let mut first_name = None;
         for name in &endpoint.names {
