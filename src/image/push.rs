@@ -4,6 +4,7 @@
 //! finds the same bytes. An image that was pulled goes back with the manifest it came with, so its digest stays.
 
 use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::json;
@@ -207,9 +208,9 @@ fn docker_type(media_type: &str) -> &str {
     }
 }
 
-/// Compresses the layers that have no blob, and records them.
+/// Compresses the layers that have no blob, as many at once as there are cores, and records them.
 fn compressed(store: &Store, mut image: Image, progress: &dyn Progress) -> Result<Image> {
-    let mut changed = false;
+    let mut missing = Vec::new();
     for layer in &mut image.layers {
         store.lease()?.protect(&layer.diff_id)?;
         if let Some(blob) = &layer.blob {
@@ -218,14 +219,31 @@ fn compressed(store: &Store, mut image: Image, progress: &dyn Progress) -> Resul
                 continue;
             }
         }
-        progress.working(layer.diff_id.short(), "Preparing");
-        layer.blob = Some(compressed_layer(store, layer)?);
-        changed = true;
+        missing.push(layer);
     }
-    if changed {
-        store.blobs().sync_folder()?;
-        store.images().add(&image)?;
+    if missing.is_empty() {
+        return Ok(image);
     }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len());
+    let queue = Mutex::new(missing.into_iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || -> Result<()> {
+        while let Some(layer) = next() {
+            progress.working(layer.diff_id.short(), "Preparing");
+            layer.blob = Some(compressed_layer(store, layer)?);
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        let join = |result: Result<()>, thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
+            result.and(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        };
+        others.into_iter().fold(own, join)
+    })?;
+    store.blobs().sync_folder()?;
+    store.images().add(&image)?;
     Ok(image)
 }
 

@@ -34,14 +34,15 @@ pub fn remove(store: &Store, text: &str, platform: Option<&str>, force: bool) ->
     });
     let tags = references.iter().filter(|reference| reference.digest.is_none()).count();
     let (mut leaving, mut untagged) = (vec![image], None);
+    let has_others = |name: &Reference| Ok::<_, Error>(images.index(name)?.is_some_and(|index| index.images.len() > 1));
+    let is_one_of_several = platform.is_some() && named.as_ref().map(has_others).transpose()?.unwrap_or(false);
     match named {
         // The name stays, without that platform.
-        Some(name) if platform.is_some() && images.index(&name)?.is_some_and(|index| index.images.len() > 1) => {
-            if tags > 1 {
-                images.untag_platform(&name, &leaving[0].id)?;
-                return Ok(Vec::new());
-            }
+        Some(name) if is_one_of_several && tags > 1 => {
+            images.untag_platform(&name, &leaving[0].id)?;
+            return Ok(Vec::new());
         }
+        Some(_) if is_one_of_several => {}
         Some(name) if tags > 1 || (tags == 1 && name.digest.is_some()) => {
             images.untag(&name)?;
             return Ok(vec![Removed::Untagged(name)]);

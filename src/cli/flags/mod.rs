@@ -93,6 +93,11 @@ pub fn watch_options(project: &crate::model::project::Project) -> crate::watch::
     crate::watch::Options { poll: switch(&project.environment, "WHARF_WATCH_POLL"), ..crate::watch::Options::default() }
 }
 
+/// The platform that `DOCKER_DEFAULT_PLATFORM` names.
+pub fn default_platform() -> Option<String> {
+    std::env::var("DOCKER_DEFAULT_PLATFORM").ok().filter(|text| !text.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,9 +124,4 @@ mod tests {
         assert_eq!(seconds("-t", Some(3)).ok(), Some(Some(Duration::from_secs(3))));
         assert!(seconds("-t", Some(-1)).ok().flatten().is_some_and(|time| time.as_secs() > 1_000_000));
     }
-}
-
-/// The platform that `DOCKER_DEFAULT_PLATFORM` names.
-pub fn default_platform() -> Option<String> {
-    std::env::var("DOCKER_DEFAULT_PLATFORM").ok().filter(|text| !text.is_empty())
 }
