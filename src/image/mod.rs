@@ -10,10 +10,12 @@
 //! Nothing here runs anything, knows a container, or pushes.
 
 mod archive;
+mod archive_files;
 #[cfg(test)]
 mod archive_tests;
 mod artifact;
 mod cache;
+mod cache_export;
 mod changes;
 mod check;
 #[cfg(test)]
@@ -49,7 +51,8 @@ mod unpack_tests;
 
 pub use archive::{ImportOptions, Loaded, import, load, load_layout, publish};
 pub use artifact::{ArtifactOptions, OciVersion, fetch_artifact, publish_application, publish_artifact};
-pub use cache::{ALIAS, CachePlace, CacheSource, inline_cache, write_cache};
+pub use cache::{ALIAS, CachePlace, CacheSource};
+pub use cache_export::{inline_cache, write_cache};
 pub use changes::apply_changes;
 pub use check::{Checked, Damage, Part, Repair, check, repair};
 pub use copy::{Copied, copy_image};

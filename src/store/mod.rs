@@ -9,7 +9,7 @@
 //!                   /layer.json      their sizes
 //!                   /unsynced        symlink to a boot id: not yet known to survive a power cut
 //!   images/<id>.json                 one record an image, with its config
-//!   refs/<sha256 of the name>.json   a name (tag or digest) and the image that it means
+//!   refs/<sha256 of the name>.json   a name (tag or digest), the image that it means, other platforms' ones
 //!   containers/<id>/                 config.json state.json wish upper/ work/ etc/ files/ logs/
 //!   networks/<id>.json
 //!   volumes/<name>/                  volume.json _data/
