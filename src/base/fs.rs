@@ -83,7 +83,9 @@ pub fn read_limited(path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
 }
 
 fn read_open(file: File, path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
-    let mut content = Vec::new();
+    // One byte more than there is: the first read is the last, where a growing buffer would take eight.
+    let expected = file.metadata().map_or(0, |metadata| metadata.len()).min(limit_bytes);
+    let mut content = Vec::with_capacity(usize::try_from(expected).unwrap_or(0) + 1);
     file.take(limit_bytes + 1).read_to_end(&mut content).context("read", path)?;
     if content.len() as u64 > limit_bytes {
         let source = io::Error::new(io::ErrorKind::InvalidData, format!("larger than {limit_bytes} bytes"));

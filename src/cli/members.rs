@@ -76,6 +76,20 @@ impl Context {
         self.in_scope_of(self.engine()?)
     }
 
+    /// The same for a verb on the container `name` alone: outside of projects nothing else is read, so that it takes
+    /// the same time among many. Whatever is not a container's name or id is looked for among all.
+    pub fn in_scope_of_one(&self, name: &str) -> Result<InScope, Failure> {
+        let engine = self.engine()?;
+        if self.project_name()?.is_none()
+            && let Ok(id) = engine.store().containers().find(name)
+            && let (Ok(spec), Ok(state)) =
+                (engine.store().containers().spec(&id), engine.store().containers().state(&id))
+        {
+            return Ok(InScope { engine, project: None, members: vec![Member { spec, state }] });
+        }
+        self.in_scope_of(engine)
+    }
+
     /// Reads what exists through an engine that is open.
     pub fn in_scope_of(&self, engine: Engine) -> Result<InScope, Failure> {
         let project = self.project_name()?;

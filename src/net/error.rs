@@ -185,6 +185,10 @@ impl Explain for Error {
             Self::NoFreeSubnet { .. } => {
                 Some("remove unused networks (`wharf network prune`) or give the network a `subnet`".into())
             }
+            Self::NoFreeAddress { .. } => Some(
+                "use another network for further containers, or one with a larger `subnet` (`ipam.config` in a compose file, --subnet)"
+                    .into(),
+            ),
             Self::FixedAddress { .. } => Some("give the network a `subnet` under `ipam`".into()),
             Self::File(error) => error.hint(),
             Self::Store(error) => error.hint(),

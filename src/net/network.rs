@@ -65,7 +65,8 @@ pub fn record(host: &Host, existing: &[NetworkRecord], wish: Wish) -> Result<Net
             })?,
             None => subnet::mtu_of_way_out(host)?,
         };
-    let subnets = subnet::choose(host, existing, wish.ipam.as_ref(), wish.families)?;
+    let size = if wish.name == DEFAULT_NAME { subnet::Size::Large } else { subnet::Size::Usual };
+    let subnets = subnet::choose(host, existing, wish.ipam.as_ref(), wish.families, size)?;
     Ok(NetworkRecord {
         id,
         name: wish.name,

@@ -50,7 +50,7 @@ pub struct Args {
 /// Runs a command; ends with its exit code.
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let keys = args.detach_keys.as_deref().map(DetachKeys::parse).transpose()?.unwrap_or_default();
-    let scope = context.in_scope()?;
+    let scope = context.in_scope_of_one(&args.target)?;
     let member = scope.running(context, &args.target, args.index)?;
     let is_service = scope.project.is_some() && member.service() == Some(&args.target);
     let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();

@@ -24,6 +24,8 @@ use crate::model::project::{Ipam, IpamConfig};
 const POOLS: [&str; 4] = ["10.213.0.0/16", "10.214.0.0/16", "172.30.0.0/16", "192.168.192.0/18"];
 /// Length of the prefix of a chosen IPv4 subnet: 253 containers.
 const PREFIX4: u8 = 24;
+/// The same for the network of containers that name none: as many as a bridge has ports, and more.
+const PREFIX4_OF_DEFAULT: u8 = 21;
 /// Length of the prefix of a chosen IPv6 subnet.
 const PREFIX6: u8 = 64;
 
@@ -34,6 +36,15 @@ pub struct Families {
     pub ipv4: bool,
     /// IPv6; off unless switched on or an IPv6 subnet is wished.
     pub ipv6: bool,
+}
+
+/// How many containers a network is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// Those of a project.
+    Usual,
+    /// All that name no network.
+    Large,
 }
 
 impl Default for Families {
@@ -52,6 +63,7 @@ pub fn choose(
     existing: &[NetworkRecord],
     wished: Option<&Ipam>,
     families: Families,
+    size: Size,
 ) -> Result<Vec<Subnet>> {
     let taken = Taken::read(host, existing)?;
     let mut subnets = Vec::new();
@@ -65,7 +77,11 @@ pub fn choose(
     }
     let has = |subnets: &[Subnet], ipv4| subnets.iter().any(|subnet| subnet.address.is_ipv4() == ipv4);
     if families.ipv4 && !has(&subnets, true) {
-        let range = free_ipv4(&taken)?;
+        let range = match size {
+            Size::Usual => free_ipv4(&taken, PREFIX4)?,
+            // Where so much is not left in one piece, a usual one does.
+            Size::Large => free_ipv4(&taken, PREFIX4_OF_DEFAULT).or_else(|_| free_ipv4(&taken, PREFIX4))?,
+        };
         subnets.push(check(bare.unwrap_or(&IpamConfig::default()), range, &taken, false)?);
     }
     if families.ipv6 && !has(&subnets, false) {
@@ -120,8 +136,8 @@ fn first_free(range: Range, reserved: &[IpAddr]) -> Option<IpAddr> {
     (1..range.last_offset().min(70_000)).filter_map(|offset| range.nth(offset)).find(|found| !reserved.contains(found))
 }
 
-fn free_ipv4(taken: &Taken) -> Result<Range> {
-    let candidates = || POOLS.iter().filter_map(|pool| Range::parse(pool).ok()).flat_map(|pool| pool.cut(PREFIX4));
+fn free_ipv4(taken: &Taken, prefix: u8) -> Result<Range> {
+    let candidates = || POOLS.iter().filter_map(|pool| Range::parse(pool).ok()).flat_map(|pool| pool.cut(prefix));
     let mut conflicts: Vec<String> = Vec::new();
     for lenient in [false, true] {
         for candidate in candidates() {
@@ -168,7 +184,10 @@ mod tests {
 
     #[test]
     fn a_chosen_subnet_avoids_what_is_taken() {
+        let free_ipv4 = |taken: &Taken| free_ipv4(taken, PREFIX4);
         assert_eq!(free_ipv4(&taken(&[])).unwrap().to_string(), "10.213.0.0/24");
+        let used = taken(&[("10.213.0.0/24", Why::Network)]);
+        assert_eq!(super::free_ipv4(&used, PREFIX4_OF_DEFAULT).unwrap().to_string(), "10.213.8.0/21");
         let own = taken(&[("10.213.0.0/24", Why::Network), ("10.213.1.128/25", Why::OnLink)]);
         assert_eq!(free_ipv4(&own).unwrap().to_string(), "10.213.2.0/24");
         let vpn = taken(&[("10.0.0.0/8", Why::GatewayRoute)]);
@@ -179,6 +198,7 @@ mod tests {
 
     #[test]
     fn a_vpn_over_all_private_ranges_leaves_a_way() {
+        let free_ipv4 = |taken: &Taken| free_ipv4(taken, PREFIX4);
         let all = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"].map(|text| (text, Why::GatewayRoute));
         assert_eq!(free_ipv4(&taken(&all)).unwrap().to_string(), "10.213.0.0/24");
         let all = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"].map(|text| (text, Why::OnLink));
