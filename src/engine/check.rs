@@ -28,6 +28,9 @@ impl Request {
             let reason = format!("a host name has at most {HOST_NAME_BYTES_MAX} bytes, this one has {}", name.len());
             note(Err(refused("hostname", name, reason)));
         }
+        if let Some(name) = self.hostname.as_ref().filter(|_| self.security.uts == NamespaceMode::Host) {
+            note(Err(refused("hostname", name, "with `uts: host` the name is the host's".to_owned())));
+        }
         self.mounts.iter().for_each(|mount| note(mount_target(mount)));
         self.dns.iter().for_each(|server| note(server_address(server)));
         self.extra_hosts.iter().for_each(|entry| note(extra_host(entry)));

@@ -97,6 +97,18 @@ pub enum ResolvedSource {
         /// Further mount options as typed (`noexec`, `uid=1000`).
         options: Vec<String>,
     },
+    /// A file system of any kind that the kernel knows, such as `nfs`. It is mounted from the host's side: its network is
+    /// the host's.
+    FileSystem {
+        /// Its kind.
+        kind: String,
+        /// What it is on: a device, `server:/path`; may be empty.
+        device: String,
+        /// Mount options, each `flag` or `key=value`.
+        options: Vec<String>,
+        /// A path inside it.
+        subpath: Option<String>,
+    },
     /// A stack of layers: an image, or the file system of another build stage.
     Layers {
         /// The stack.

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use super::ids::Ids;
-use super::launch::{Launch, ResolvedMount, ResolvedSource, RootFs};
+use super::launch::{Launch, ResolvedMount, ResolvedSource};
 use super::layers::layers;
 use super::plan::{MountAction, MountStep, NewMount};
 use super::{Error, root};
@@ -331,20 +331,49 @@ fn user_mount(user: &ResolvedMount, ids: Option<&Ids>, mounts: &mut Mounts) -> R
             let action = tmpfs(*size_bytes, *mode, options, user.read_only, target)?;
             mounts.push(target, "tmpfs", action)
         }
-        ResolvedSource::Layers { stack, subpath } => layers_mount(user, stack, subpath.as_deref(), ids, mounts),
+        ResolvedSource::Layers { stack, subpath } => {
+            let mount = layers(stack, target, ids)?;
+            detached_mount(user, mount, "the layers", subpath.as_deref(), mounts)
+        }
+        ResolvedSource::FileSystem { kind, device, options, subpath } => {
+            let refused = |errno| mount_error(&format!("{kind} {device}"), target, errno);
+            let mount = file_system(kind, device, options).map_err(refused)?;
+            detached_mount(user, mount, kind, subpath.as_deref(), mounts)
+        }
     }
 }
 
-fn layers_mount(
+/// Mounts a file system of the host's choice, attached nowhere.
+fn file_system(kind: &str, device: &str, options: &[String]) -> Result<OwnedFd, Errno> {
+    use rustix::mount::{FsOpenFlags, fsconfig_set_flag, fsconfig_set_string, fsopen};
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    if !device.is_empty() {
+        fsconfig_set_string(&context, "source", device)?;
+    }
+    let mut attributes = 0;
+    for option in options {
+        match (apply_flag(attributes, option), option.split_once('=')) {
+            (Some(changed), _) => attributes = changed,
+            (None, Some((key, value))) => fsconfig_set_string(&context, key, value)?,
+            (None, None) => fsconfig_set_flag(&context, option.as_str())?,
+        }
+        if matches!(option.as_str(), "ro" | "rw") {
+            // Of the file system itself, too: a device that is read-only can be mounted no other way.
+            fsconfig_set_flag(&context, option.as_str())?;
+        }
+    }
+    finish(context.as_fd(), attributes)
+}
+
+fn detached_mount(
     user: &ResolvedMount,
-    stack: &RootFs,
+    mount: OwnedFd,
+    what: &str,
     subpath: Option<&str>,
-    ids: Option<&Ids>,
     mounts: &mut Mounts,
 ) -> Result<(), Error> {
     let target = &user.target;
-    let mount = layers(stack, target, ids)?;
-    let what = subpath.map_or("the layers".into(), |subpath| format!("`{subpath}` of the layers"));
+    let what = subpath.map_or(what.to_owned(), |subpath| format!("`{subpath}` of {what}"));
     let refused = |errno: Errno| mount_error(&what, target, errno);
     let is_folder = match subpath {
         Some(subpath) => {

@@ -21,8 +21,8 @@ pub enum Error {
     /// The network refused something.
     #[error(transparent)]
     Network(#[from] crate::net::Error),
-    /// A volume of a type that needs a mount helper of the host.
-    #[error("volume `{volume}` is of type `{kind}`, which is not supported")]
+    /// A volume of a type that says nothing of what is to be mounted.
+    #[error("volume `{volume}` is of type `{kind}` and does not say what to mount")]
     VolumeType {
         /// The volume.
         volume: String,
@@ -156,7 +156,7 @@ impl Explain for Error {
             Self::File(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
             Self::Network(error) => error.hint(),
-            Self::VolumeType { .. } => Some("use type `tmpfs`, or `none` with `o: bind`".into()),
+            Self::VolumeType { .. } => Some("set `o: bind` beside it".into()),
             Self::Start { hint, .. } => hint.clone(),
             Self::Paused { .. } => Some("let it go on first (`wharf unpause`)".into()),
             Self::NoHealthcheck { .. } => {

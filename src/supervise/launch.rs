@@ -107,7 +107,14 @@ fn resolve_volume(store: &Store, record: &VolumeRecord, subpath: &Option<String>
             Ok(bind(PathBuf::from(option("device")), flags.contains(&"rbind"), false))
         }
         "" => Ok(bind(store.volumes().data_folder(&record.name), true, true)),
-        kind => Err(Error::VolumeType { volume: record.name.clone(), kind: kind.to_owned() }),
+        "none" => Err(Error::VolumeType { volume: record.name.clone(), kind: "none".to_owned() }),
+        // As with mount(2), which Docker's local driver calls: options are the file system's own (`addr=` for NFS).
+        kind => Ok(ResolvedSource::FileSystem {
+            kind: kind.to_owned(),
+            device: option("device").to_owned(),
+            options: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            subpath: subpath.clone(),
+        }),
     }
 }
 

@@ -46,3 +46,39 @@ networks:
     world.ok(&["down"]);
     world.expect_no_trace();
 }
+
+#[test]
+fn volumes_of_any_file_system() {
+    let world = World::new();
+    world.write("lower/sub/low", "low\n");
+    world.write("upper/up", "up\n");
+    let folder = world.folder();
+    let layers = format!("lowerdir={0}/upper:{0}/lower", folder.display());
+    let file = |kind: &str, more: &str| {
+        format!(
+            "services:\n  web:\n    image: busybox\n    command: sleep 1000\n    stop_grace_period: 0s\n    \
+             volumes: [\"both:/both\", {{type: volume, source: both, target: /sub, volume: {{subpath: sub}}}}]\n{more}\
+             volumes: {{both: {{driver_opts: {{type: {kind}, device: over, o: \"ro,{layers}\"}}}}}}\n"
+        )
+    };
+    world.write("compose.yaml", &file("overlay", ""));
+    world.ok(&["up", "-d"]);
+    assert_eq!(world.ok(&["exec", "web", "cat", "/both/up", "/both/sub/low", "/sub/low"]), "up\nlow\nlow");
+    world.wharf(&["exec", "web", "touch", "/both/x"]).expect(1);
+    world.ok(&["down", "-v"]);
+    world.write("compose.yaml", &file("nosuchfs", ""));
+    let refused = world.wharf(&["up", "-d"]).expect(1);
+    assert!(refused.stderr.contains("nosuchfs"), "{}", refused.stderr);
+    world.ok(&["down", "-v"]);
+    for (wrong, said) in [
+        ("    logging: {options: {max-sizes: 1m}}\n", "max-sizes"),
+        ("    uts: host\n    hostname: mine\n", "the name is the host's"),
+    ] {
+        world.write("compose.yaml", &file("overlay", wrong));
+        let refused = world.wharf(&["up", "-d"]).expect(1);
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+        world.ok(&["ps", "-a", "-q"]);
+    }
+    world.ok(&["down", "-v"]);
+    world.expect_no_trace();
+}

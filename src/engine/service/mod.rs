@@ -94,7 +94,13 @@ impl Engine {
                 Ok(request) => request.check(),
                 Err(error) => vec![error],
             };
-            errors.extend(wrong.into_iter().chain(network_options(service).err()).map(fail));
+            let own_name = service.hostname.as_ref().filter(|_| service.uts.as_deref() == Some("host"));
+            let renamed = own_name.map(|name| Error::Refused {
+                what: "hostname".into(),
+                value: name.clone(),
+                reason: "with `uts: host` the name is the host's".into(),
+            });
+            errors.extend(wrong.into_iter().chain(network_options(service).err()).chain(renamed).map(fail));
         }
         Error::of_several(errors)
     }
