@@ -67,7 +67,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         (docker::Grammar::Wharf, arguments) => match Arguments::try_parse_from(&arguments) {
             Ok(Arguments { global, verb, .. }) => {
                 let (name, needs_root) = (verb.name(), verb.needs_root());
-                carry_out(&Context::new(global), name, needs_root, |context| verb.run(context))
+                let context = Context::new(global);
+                if context.global.dry_run && commands::WITHOUT_DRY_RUN.contains(&name) {
+                    let text = format!("--dry-run cannot be used with {name}: it would do it");
+                    return ExitCode::from(end_with(&context, name, &[Box::new(Mistake::usage(text))]));
+                }
+                carry_out(&context, name, needs_root, |context| verb.run(context))
             }
             Err(error) => usage::end(&error, &arguments, "wharf"),
         },

@@ -183,6 +183,19 @@ impl Context {
         Ok(0)
     }
 
+    /// Says what `--dry-run` leaves undone; `true` when that is so and the verb is to end with success.
+    pub fn only_says(&self, steps: impl IntoIterator<Item = String>) -> Result<bool, Failure> {
+        use std::io::Write;
+        if self.global.dry_run {
+            let mut out = self.output();
+            for (number, step) in steps.into_iter().enumerate() {
+                writeln!(out, "{}. {step}: asked for", number + 1)?;
+            }
+            out.flush()?;
+        }
+        Ok(self.global.dry_run)
+    }
+
     /// Prints a plan: what `--dry-run` is for.
     pub fn print_plan(&self, plan: &Plan) -> Outcome {
         use std::io::Write;

@@ -305,3 +305,48 @@ fn a_profile_of_apparmor_that_is_not_there_is_an_error_and_labels_mean_nothing_w
     world.ok(&["down"]);
     world.expect_no_trace();
 }
+
+#[test]
+fn a_dry_run_of_any_verb_does_nothing() {
+    let world = World::new();
+    world.write("compose.yaml", "services:\n  web: {image: busybox, command: sleep 1000, stop_grace_period: 0s}\n");
+    world.write("f", "file\n");
+    world.ok(&["up", "-d"]);
+    let look = || {
+        let files = world.ok(&["exec", "web", "ls", "/"]);
+        let ends = world.ok(&["ps", "-a", "--format", "{{.Name}} {{.State}}"]);
+        let on_host = std::fs::read_dir(world.folder()).expect("a folder").count();
+        (files, ends, on_host, world.ok(&["image", "ls", "-q"]))
+    };
+    let before = look();
+    for verb in [
+        "down",
+        "stop",
+        "restart",
+        "kill",
+        "pause",
+        "rm -sf",
+        "scale web=2",
+        "run --rm web true",
+        "exec web touch /x",
+        "cp f web:/f",
+        "cp web:/etc/passwd .",
+        "commit web made",
+        "export web -o x.tar",
+        "wait --down-project web",
+        "attach web",
+        "up --force-recreate",
+        "create --force-recreate",
+    ] {
+        let words: Vec<&str> = std::iter::once("--dry-run").chain(verb.split(' ')).collect();
+        let answer = world.wharf(&words).expect(0);
+        assert!(answer.stdout.starts_with("1. ") && answer.stdout.contains(": "), "{verb}: {answer:?}");
+        assert_eq!(look(), before, "{verb}");
+    }
+    for verb in ["watch", "tag busybox other", "image rm busybox", "volume prune -f", "system prune -f"] {
+        let words: Vec<&str> = std::iter::once("--dry-run").chain(verb.split(' ')).collect();
+        world.wharf(&words).expect(1);
+        assert_eq!(look(), before, "{verb}");
+    }
+    world.ok(&["down"]);
+}

@@ -26,6 +26,9 @@ pub struct Args {
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let scope = context.in_scope()?;
     let member = scope.running(context, &args.target, args.index)?;
+    if context.only_says([format!("attach to container {}", member.spec.name)])? {
+        return Ok(0);
+    }
     let stdin = !args.no_stdin && member.spec.process.stdin_open;
     let wish = SessionWish { keys: args.detach_keys.as_deref(), stdin, forward_signals: args.sig_proxy };
     session_of(&scope.engine, &member.spec, wish, |_| Ok(supervise::attach(scope.engine.store(), &member.spec.id)?))

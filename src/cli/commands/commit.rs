@@ -39,6 +39,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     };
     let scope = context.in_scope()?;
     let member = scope.one(context, &args.container, args.index)?;
+    let name = args.reference.as_deref().unwrap_or("without a name");
+    if context.only_says([format!("make image {name} of container {}", member.spec.name)])? {
+        return Ok(0);
+    }
     let image = scope.engine.commit(&member.spec.id, &commit)?;
     let mut out = context.output();
     writeln!(out, "{}", image.id)?;

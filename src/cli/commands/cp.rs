@@ -1,6 +1,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use crate::base::units::format_bytes;
+use crate::cli::members::Member;
 use crate::cli::{Context, Mistake, Outcome};
 use crate::engine::files::{CopyOptions, Place};
 
@@ -32,6 +33,18 @@ pub struct Args {
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let options = CopyOptions { archive: args.archive, follow: args.follow_link };
     let scope = context.in_scope()?;
+    if context.global.dry_run {
+        let named = in_container(&args.source).or_else(|| in_container(&args.destination));
+        let members = match named {
+            Some((name, _)) if args.all => scope.select(context, &[name.to_owned()])?,
+            Some((name, _)) => vec![scope.one(context, name, args.index)?],
+            None => Vec::new(),
+        };
+        let (from, to) = (&args.source, &args.destination);
+        let step = |member: &Member| format!("copy {from} to {to} (container {})", member.spec.name);
+        context.only_says(members.into_iter().map(step))?;
+        return Ok(0);
+    }
     let place = |name: &str, path: &str| {
         let member = scope.one(context, name, args.index)?;
         Ok::<_, crate::cli::Failure>(scope.engine.place_in(&member.spec.id, path)?)

@@ -52,6 +52,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let keys = args.detach_keys.as_deref().map(DetachKeys::parse).transpose()?.unwrap_or_default();
     let scope = context.in_scope_of_one(&args.target)?;
     let member = scope.running(context, &args.target, args.index)?;
+    if context.only_says([format!("run `{}` in container {}", args.command.join(" "), member.spec.name)])? {
+        return Ok(0);
+    }
     let is_service = scope.project.is_some() && member.service() == Some(&args.target);
     let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     // Compose gives a terminal and input where there are some; Docker where it is asked to.

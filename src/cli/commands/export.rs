@@ -22,6 +22,10 @@ pub struct Args {
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let scope = context.in_scope()?;
     let member = scope.one(context, &args.container, args.index)?;
+    let to = args.output.as_ref().map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
+    if context.only_says([format!("write the files of container {} to {to}", member.spec.name)])? {
+        return Ok(0);
+    }
     let Some(path) = &args.output else {
         if io::stdout().is_terminal() {
             let text = "an archive is nothing for a terminal: use -o FILE, or redirect the output";

@@ -127,6 +127,10 @@ Options:
 {options}
 ";
 
+/// Verbs beyond projects and containers, which cannot say what they would do.
+pub const WITHOUT_DRY_RUN: [&str; 9] =
+    ["container", "image", "import", "load", "network", "rmi", "system", "tag", "volume"];
+
 /// Lists the verbs once: variant, module, name, needs root.
 macro_rules! verbs {
     ($($(#[$attribute:meta])* $variant:ident($module:ident) $name:literal root: $root:literal;)+) => {

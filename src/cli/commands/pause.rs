@@ -31,6 +31,11 @@ pub fn act(
         .into_iter()
         .filter(|member| !args.targets.is_empty() || member.state.status == from)
         .collect();
+    let verb_of =
+        |member: &&Member| format!("{} container {}", doing.to_lowercase().replace("ing", "e"), member.spec.name);
+    if context.only_says(members.iter().map(verb_of))? {
+        return Ok(0);
+    }
     let reporter = context.reporter("Running");
     for member in members {
         let resource = format!("Container {}", member.spec.name);

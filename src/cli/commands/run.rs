@@ -132,7 +132,21 @@ pub fn create(context: &Context, args: &Create) -> Outcome {
 
 /// Runs it; ends with the exit code of its process.
 pub fn run(context: &Context, args: &Args) -> Outcome {
-    match service_in_scope(context, &args.target)? {
+    let loaded = service_in_scope(context, &args.target)?;
+    let needed = match &loaded {
+        Some(loaded) if !args.no_deps => {
+            loaded.project.services.get(&args.target).map(|service| service.depends_on.keys().cloned().collect())
+        }
+        _ => None,
+    };
+    let needed: Vec<String> = needed.unwrap_or_default();
+    let what = if loaded.is_some() { "service" } else { "image" };
+    let steps = needed.iter().map(|name| format!("bring up service {name}"));
+    let own = format!("run `{}` in a new container of {what} {}", args.command.join(" "), args.target);
+    if context.only_says(steps.chain(std::iter::once(own)))? {
+        return Ok(0);
+    }
+    match loaded {
         Some(loaded) => run_service(context, args, &loaded),
         None => run_image(context, args),
     }

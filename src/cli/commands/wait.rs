@@ -23,6 +23,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     if members.is_empty() {
         return Err(Mistake::NotRunning { name: args.targets.join(", ") }.into());
     }
+    let waits = members.iter().map(|member| format!("wait for the end of container {}", member.spec.name));
+    if context.only_says(waits)? {
+        return Ok(0);
+    }
     let (report, reports) = std::sync::mpsc::channel();
     let wanted = if args.down_project { 1 } else { members.len() };
     let engine = &scope.engine;
