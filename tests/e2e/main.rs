@@ -29,6 +29,7 @@ mod rolling;
 mod rolling_client;
 mod run;
 mod stress;
+mod systemd;
 mod terminal;
 mod trouble;
 mod tutorials;

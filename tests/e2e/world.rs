@@ -59,6 +59,11 @@ impl World {
         &self.name
     }
 
+    /// What this world's things outside of its folders are named by.
+    pub fn instance(&self) -> String {
+        wharf::base::paths::Paths::new(self.base.join("root"), &self.run).instance()
+    }
+
     /// The project's folder.
     pub fn folder(&self) -> PathBuf {
         self.base.join("project")
@@ -163,9 +168,13 @@ impl World {
                 .filter(|line| line.contains(base) || line.contains(run))
                 .map(|line| format!("mount: {line}")),
         );
-        let instance = wharf::base::paths::Paths::new(self.base.join("root"), &self.run).instance();
-        for controller in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            let group = controller.path().join(&instance);
+        let instance = self.instance();
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+        let groups = hierarchies.map(|hierarchy| hierarchy.path().join(&instance)).chain([
+            Path::new("/sys/fs/cgroup").join(&instance),
+            Path::new("/sys/fs/cgroup/wharf.slice").join(format!("{instance}.scope")),
+        ]);
+        for group in groups {
             for inner in fs::read_dir(&group).into_iter().flatten().flatten() {
                 if inner.path().is_dir() && inner.file_name() != "supervisors" {
                     traces.push(format!("cgroup: {}", inner.path().display()));
@@ -247,7 +256,7 @@ impl World {
 
     /// Whether a process in one of this world's control groups runs this command.
     pub fn has_process(&self, command: &str) -> bool {
-        let instance = wharf::base::paths::Paths::new(self.base.join("root"), &self.run).instance();
+        let instance = self.instance();
         let words = command.replace(' ', "\0") + "\0";
         fs::read_dir("/proc").expect("/proc can be listed").flatten().any(|entry| {
             let read = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
@@ -328,8 +337,7 @@ impl Drop for World {
         for bridge in self.bridges() {
             drop(Command::new("ip").args(["link", "delete", &bridge]).output());
         }
-        let paths = wharf::base::paths::Paths::new(self.base.join("root"), &self.run);
-        let table = paths.instance();
+        let table = self.instance();
         drop(Command::new("nft").args(["delete", "table", "inet", &table]).output());
         for controller in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
             let group = controller.path().join(&table);
