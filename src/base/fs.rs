@@ -172,6 +172,12 @@ pub fn write_atomic(path: &Path, content: &[u8], durability: Durability) -> Resu
     result
 }
 
+/// Whether a file of the user's can be written beside its place and renamed: there is none yet, or a regular one. A
+/// device or a pipe (`/dev/null`) is written to as it is.
+pub fn is_replaceable(path: &Path) -> bool {
+    fs::metadata(path).map_or(true, |metadata| metadata.is_file())
+}
+
 /// Makes renames and removals inside `folder` durable.
 pub fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder).context("open", folder)?.sync_all().context("sync", folder)

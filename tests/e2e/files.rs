@@ -155,3 +155,26 @@ fn changes_are_shown_committed_and_exported() {
     docker(&world, &["rmi", "made:1", "made:2", "made:3"]);
     world.expect_no_trace();
 }
+
+#[test]
+fn a_device_is_written_to_and_not_replaced() {
+    use std::os::unix::fs::FileTypeExt;
+    let world = World::new();
+    world.write("Dockerfile", "FROM busybox\nCMD true\n");
+    // A null device of our own: the host needs its.
+    let null = world.folder().join("null");
+    let made = std::process::Command::new("mknod").arg(&null).args(["c", "1", "3"]).status();
+    assert!(made.expect("mknod is there").success());
+    world.ok(&["run", "--name", "one", "busybox", "true"]);
+    for words in [
+        &["image", "save", "-o", "null", "busybox"][..],
+        &["export", "-o", "null", "one"],
+        &["docker", "build", "--iidfile", "null", "--metadata-file", "null", "-o", "type=tar,dest=null", "."],
+        &["docker", "create", "--cidfile", "null", "busybox"],
+    ] {
+        // Docker wants a new file for a container's id.
+        world.wharf(words).expect(if words.contains(&"--cidfile") { 125 } else { 0 });
+        let kind = std::fs::symlink_metadata(&null).expect("it is there").file_type();
+        assert!(kind.is_char_device(), "{words:?} replaced it");
+    }
+}

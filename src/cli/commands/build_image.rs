@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::build_output;
-use crate::base::fs::{self, Durability};
+use crate::base::fs::{self, Context as _, Durability};
 use crate::build::{self, BuildNetwork, BuildRequest, DockerfileSource, RemoteContext};
 use crate::cli::flags::build::{Destination, Output, absolute, named_context, output, secret, ssh, ulimit};
 use crate::cli::flags::{default_platform, environment, labels};
@@ -372,6 +372,14 @@ fn push(context: &Context, args: &Args, store: &Store, request: &BuildRequest) -
     Ok(digest)
 }
 
+/// Writes a small file of the user's: whole or not at all, unless it is a device.
+fn write_file(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    if fs::is_replaceable(path) {
+        return Ok(fs::write_atomic(path, content, Durability::Volatile)?);
+    }
+    Ok(std::fs::write(path, content).context("write", path)?)
+}
+
 /// Writes ids and metadata where they were asked for.
 fn tell(
     context: &Context,
@@ -382,7 +390,7 @@ fn tell(
 ) -> Result<(), Failure> {
     let Some(image) = images.first() else { return Ok(()) };
     if let Some(path) = &args.iidfile {
-        fs::write_atomic(path, image.id.as_str().as_bytes(), Durability::Volatile)?;
+        write_file(path, image.id.as_str().as_bytes())?;
     }
     if let Some(path) = &args.metadata_file {
         let digest = digest.map(str::to_owned).or_else(|| image.manifest.as_ref().map(ToString::to_string));
@@ -393,7 +401,7 @@ fn tell(
             metadata["image.name"] = json!(names.join(","));
         }
         let text = serde_json::to_string_pretty(&metadata).map_err(std::io::Error::from)?;
-        fs::write_atomic(path, text.as_bytes(), Durability::Volatile)?;
+        write_file(path, text.as_bytes())?;
     }
     if args.quiet && request.keep_image && !args.output.iter().any(|text| text == "-" || text.ends_with("dest=-")) {
         let mut out = context.output();

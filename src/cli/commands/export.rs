@@ -2,7 +2,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
-use crate::base::fs::Context as _;
+use crate::base::fs::{Context as _, is_replaceable};
 use crate::cli::{Context, Mistake, Outcome};
 
 /// Write a container's files as a tar
@@ -36,6 +36,12 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         out.flush()?;
         return Ok(0);
     };
+    if !is_replaceable(path) {
+        let mut file = io::BufWriter::new(File::create(path).context("create", path)?);
+        scope.engine.export(&member.spec.id, &mut file)?;
+        file.flush().context("write", path)?;
+        return Ok(0);
+    }
     let mut name = path.clone().into_os_string();
     name.push(".part");
     let temporary = PathBuf::from(name);

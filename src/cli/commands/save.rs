@@ -3,7 +3,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
-use crate::base::fs::Context as _;
+use crate::base::fs::{Context as _, is_replaceable};
 use crate::cli::{Context, Mistake, Outcome};
 use crate::image::{self, Saved};
 use crate::model::image::Image;
@@ -57,6 +57,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         out.flush()?;
         return Ok(0);
     };
+    if !is_replaceable(path) {
+        image::save(engine.store(), &saved, &mut File::create(path).context("create", path)?)?;
+        return Ok(0);
+    }
     let mut name = path.clone().into_os_string();
     name.push(".part");
     let temporary = PathBuf::from(name);
