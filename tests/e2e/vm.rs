@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const TESTS: [&str; 7] = ["build_image::", "change::", "files::", "limits::", "look::", "run::", "wait::"];
 /// The longest that the machine may take, emulated on a busy host.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// The same for one that boots twice.
+const PATIENCE_TWICE: Duration = Duration::from_secs(8 * 60);
 
 /// One machine at a time: each takes all of this one's processors.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -30,7 +32,7 @@ fn the_same_holds_with_control_groups_v2() {
         .status();
     assert!(packed.expect("sh is there").success(), "the first root could not be packed");
     let archive = archive.to_str().expect("text");
-    let output = boot(&folder, "panic=-1", &["-m", "2500", "-no-reboot", "-initrd", archive]);
+    let output = boot(&folder, PATIENCE, "panic=-1", &["-m", "2500", "-no-reboot", "-initrd", archive]);
     check(&output, &TESTS);
 }
 
@@ -58,7 +60,12 @@ fn the_same_holds_below_systemd_and_after_a_reboot() {
     let root = disk("root", &folder.join("systemd.img"), "snapshot=on,cache=unsafe");
     let tests = disk("tests", &archive, "readonly=on");
     let options: Vec<&str> = ["-m", "2000"].into_iter().chain(root.iter().chain(&tests).map(String::as_str)).collect();
-    let output = boot(&folder, "root=/dev/nvme0n1 rw apparmor=0 systemd.show_status=0 systemd.firstboot=0", &options);
+    let output = boot(
+        &folder,
+        PATIENCE_TWICE,
+        "root=/dev/nvme0n1 rw apparmor=0 systemd.show_status=0 systemd.firstboot=0",
+        &options,
+    );
     check(&output, &TESTS_WITH_SYSTEMD);
     assert!(output.contains("after the reboot: always"), "{}", what_failed(&output));
 }
@@ -115,14 +122,14 @@ fn set_executable(path: &Path) {
 }
 
 /// Runs the machine to its end and returns what it wrote to its console.
-fn boot(folder: &Path, parameters: &str, options: &[&str]) -> String {
+fn boot(folder: &Path, patience: Duration, parameters: &str, options: &[&str]) -> String {
     // The emulator itself has been seen to stand still, about once in ten times.
-    let once = || boot_once(folder, parameters, options);
+    let once = || boot_once(folder, patience, parameters, options);
     once().or_else(|_| once()).unwrap_or_else(|console| panic!("the machine does not end:\n{console}"))
 }
 
 /// The same; what is on the console is the error when it does not end.
-fn boot_once(folder: &Path, parameters: &str, options: &[&str]) -> Result<String, String> {
+fn boot_once(folder: &Path, patience: Duration, parameters: &str, options: &[&str]) -> Result<String, String> {
     let console = folder.join("console");
     let common = "console=ttyS0 quiet mitigations=off nokaslr no_timer_check cgroup_no_v1=all audit=0";
     let mut machine = Command::new("qemu-system-x86_64")
@@ -138,7 +145,7 @@ fn boot_once(folder: &Path, parameters: &str, options: &[&str]) -> Result<String
         .stdin(Stdio::null())
         .spawn()
         .expect("qemu-system-x86 is installed (`make test` does that)");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     while machine.try_wait().expect("it is our child").is_none() {
         if Instant::now() > deadline {
             machine.kill().expect("it can be killed");
