@@ -158,8 +158,9 @@ pub fn disconnect<'a>(
     for network in networks {
         let result = (|| {
             let Some(endpoint) = store.endpoints().get(network, container)? else { return Ok(()) };
-            store.endpoints().remove(network, container)?;
-            lease::release(host, network, container, &addresses(&endpoint))
+            // In this order: the record says which addresses are to be given back.
+            lease::release(host, network, container, &addresses(&endpoint))?;
+            Ok(store.endpoints().remove(network, container)?)
         })();
         first_error = first_error.and(result);
     }

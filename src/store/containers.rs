@@ -316,6 +316,20 @@ impl<'a> Containers<'a> {
         Ok(())
     }
 
+    /// Removes the run folders of containers that are gone.
+    pub(super) fn sweep_run_folders(&self) -> Result<()> {
+        let all = self.store.paths().run.join("c");
+        // Listed before the containers: who comes into being meanwhile is not among them.
+        let folders = super::entries(&all)?;
+        let ids = self.ids()?;
+        for folder in folders {
+            if !ids.iter().any(|id| id.as_str().starts_with(&folder)) {
+                fs::remove_dir_all(&all.join(folder))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the container `id` exists and goes by `name`: a rename that was killed half-way leaves a name that
     /// nobody goes by. The caller holds `lock/names`.
     fn holds(&self, id: &str, name: &str) -> bool {

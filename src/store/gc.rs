@@ -111,8 +111,9 @@ impl Store {
             }
         }
         if found {
-            // What died between a container's folder and its name.
+            // What died between a container's folder, its name and its run folder.
             self.containers().sweep_names()?;
+            self.containers().sweep_run_folders()?;
         }
         lease::sweep(&leases)
     }

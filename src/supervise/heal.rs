@@ -99,6 +99,11 @@ pub(super) fn discard(store: &Store, id: &ContainerId) -> Result<bool> {
 /// The same as `clear` for one container whose supervisor's lock is held.
 fn clear_locked(store: &Store, id: &ContainerId) -> Result<()> {
     remove_group(store, id)?;
+    clear_network(store, id)
+}
+
+/// Removes links, addresses and rules of a container that has no process.
+fn clear_network(store: &Store, id: &ContainerId) -> Result<()> {
     net::heal::heal(&net::Host::new(store.paths()), &store.networks().list()?, &|other| other != id)?;
     Ok(())
 }
@@ -253,6 +258,11 @@ fn resume(supervisor: &mut Supervisor, process: Running, card: Option<Card>) -> 
     let started = started(state);
     let known = state.health.as_ref().is_some_and(|health| health.status != HealthStatus::Starting);
     let prober = spec.healthcheck.as_ref().map(|check| Prober::new(check, started, known));
+    // What a killed pause or unpause did not write down did not happen.
+    let is_paused = state.status == Status::Paused;
+    if cgroup.is_frozen() != is_paused {
+        drop(if is_paused { cgroup.freeze() } else { cgroup.thaw() });
+    }
     let mounts = namespace::of_process(process.identity, "mnt");
     supervisor.run = Some(Run { process, cgroup, stdio, prober, started, mounts, adopted: true });
     Ok(())
@@ -274,9 +284,11 @@ fn conclude(supervisor: &mut Supervisor) {
         supervisor.state.finished_at = Some(Timestamp::now());
     }
     supervisor.state.process = None;
-    // Its namespace died with it, and the addresses in it.
+    // Its namespace died with it, and the addresses in it. One that was killed while it made or gave back a network
+    // left what its state does not know of.
     let (store, spec) = (&supervisor.store, &supervisor.spec);
     drop(supervisor.network.disconnect(store, spec));
+    drop(clear_network(store, &id));
     supervisor.after_end(supervisor.state.exit_code, lasted);
 }
 

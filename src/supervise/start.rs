@@ -186,7 +186,7 @@ fn begin(store: &Store, request: &Request, attach: Option<OwnedFd>) -> Result<Su
 fn take_lock(store: &Store, id: &ContainerId) -> Result<Lock> {
     const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(2);
     /// For the supervisor of a process that has just died to say so.
-    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
     let begun = Instant::now();
     let containers = store.containers();
     let already = || Error::AlreadyRunning { id: id.clone() };

@@ -170,7 +170,15 @@ fn survivors_obey(world: &World) {
     for name in listed.lines() {
         world.wharf(&["start", name]).expect(0);
         // One whose process was killed at the very end is started again by its policy first.
-        eventually("the container to be entered", || (world.wharf(&["exec", name, "true"]).code == 0).then_some(()));
+        let mut last = String::new();
+        eventually("the container to be entered", || {
+            let answer = world.wharf(&["exec", name, "true"]);
+            if answer.code != 0 && answer.stderr != last {
+                println!("{}{}", answer.stderr, world.ok(&["docker", "inspect", "-f", "{{json .State}}", name]));
+                last = answer.stderr;
+            }
+            (answer.code == 0).then_some(())
+        });
         world.wharf(&["stop", "-t", "0", name]).expect(0);
         // One that was made with `--rm` is gone by then.
         let removal = world.wharf(&["rm", "-f", "-s", "-v", name]);
