@@ -296,7 +296,7 @@ pub(super) fn device_count(load: &mut Load, node: &Node, path: Path<'_>) -> Opti
         _ => None,
     };
     match count {
-        Some(0) => None,
+        // None is said as none: a count that is left out means all.
         Some(count) => Some(Value::Integer(count)),
         None => {
             wrong(load, node, "a whole number or `all`", path);

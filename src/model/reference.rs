@@ -123,14 +123,15 @@ impl FromStr for Reference {
             _ => ("docker.io", name.to_owned()),
         };
         check_repository(&repository).map_err(invalid)?;
-        if registry.len() + repository.len() >= NAME_LENGTH_MAX {
-            return Err(invalid("the name is longer than 255 characters"));
-        }
         let repository = if registry == "docker.io" && !repository.contains('/') {
             format!("library/{repository}")
         } else {
             repository
         };
+        // Of the whole name, so that it can be read again as it is printed.
+        if registry.len() + repository.len() >= NAME_LENGTH_MAX {
+            return Err(invalid("the name is longer than 255 characters"));
+        }
         let tag = match (tag, &digest) {
             (Some(tag), _) => Some(tag.to_owned()),
             (None, None) => Some("latest".to_owned()),
