@@ -394,7 +394,7 @@ fn failures_that_pass_are_tried_again_and_limits_are_explained() {
     assert!(matches!(error, Error::RateLimited { retry_after_seconds: Some(3600), .. }), "{error}");
     let hint = crate::base::error::Explain::hint(&error).unwrap();
     assert!(hint.contains("3600 s") && hint.contains("log in"), "{hint}");
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
 #[test]

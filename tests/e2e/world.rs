@@ -282,7 +282,7 @@ impl World {
     /// Waits until nothing of this world is left, and fails with what is.
     #[track_caller]
     pub fn expect_no_trace(&self) {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let traces = self.traces();
             if traces.is_empty() {

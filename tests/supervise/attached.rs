@@ -111,7 +111,7 @@ pub fn attaching_later_shows_what_comes() {
     let mut spec = world.spec("echo before; read line; echo \"after $line\"; read end");
     spec.process.stdin_open = true;
     let (id, _) = world.run(&spec, AttachMode::None);
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while world.log(&id) != b"before\n" {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(5));

@@ -244,7 +244,7 @@ fn a_server_that_fails_or_is_slow_is_passed_over() {
         let front = test.plain_network("front");
         let web = test.container("web", &[&front]);
         let good = elsewhere([203, 0, 113, 7], Duration::ZERO, 0);
-        let slow = elsewhere([203, 0, 113, 8], Duration::from_secs(2), 0);
+        let slow = elsewhere([203, 0, 113, 8], Duration::from_secs(8), 0);
         let failing = elsewhere([0; 4], Duration::ZERO, 2);
         let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         for (first, name) in [(slow, "slow"), (failing, "failing"), (closed, "closed")] {
@@ -253,7 +253,7 @@ fn a_server_that_fails_or_is_slow_is_passed_over() {
             let question = query(3, &format!("{name}.example"), A, None);
             let answer = ask_udp(test, &web.netns, &question).unwrap();
             assert_eq!(read(&answer, &question).1, [IpAddr::from([203, 0, 113, 7])], "{name}");
-            assert!(before.elapsed() < Duration::from_millis(900), "{name}: {:?}", before.elapsed());
+            assert!(before.elapsed() < Duration::from_secs(5), "{name}: {:?}", before.elapsed());
             if name != "slow" {
                 let answer = ask_tcp(test, &web.netns, &question).unwrap();
                 assert_eq!(read(&answer, &question).0, 0, "{name} over TCP");
@@ -264,7 +264,7 @@ fn a_server_that_fails_or_is_slow_is_passed_over() {
         let running = serve(test, &web, vec![closed]);
         let before = Instant::now();
         assert_eq!(lookup(test, &web, "nobody.example", A).0, 2);
-        assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+        assert!(before.elapsed() < Duration::from_millis(3_500), "{:?}", before.elapsed());
         drop(running.stop());
     });
 }
