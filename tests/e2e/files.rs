@@ -170,10 +170,8 @@ fn a_device_is_written_to_and_not_replaced() {
         &["image", "save", "-o", "null", "busybox"][..],
         &["export", "-o", "null", "one"],
         &["docker", "build", "--iidfile", "null", "--metadata-file", "null", "-o", "type=tar,dest=null", "."],
-        &["docker", "create", "--cidfile", "null", "busybox"],
     ] {
-        // Docker wants a new file for a container's id.
-        world.wharf(words).expect(if words.contains(&"--cidfile") { 125 } else { 0 });
+        world.ok(words);
         let kind = std::fs::symlink_metadata(&null).expect("it is there").file_type();
         assert!(kind.is_char_device(), "{words:?} replaced it");
     }
