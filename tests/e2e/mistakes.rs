@@ -108,5 +108,5 @@ fn a_log_driver_that_is_not_there_is_a_warning() {
         "services:\n  web:\n    image: busybox\n    command: sleep 1000\n    logging:\n      driver: syslog\n",
     );
     let answer = world.wharf(&["up", "-d"]).expect(0);
-    assert!(answer.stderr.contains("services.web.logging.driver (`syslog`) is not supported yet"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("services.web.logging.driver (`syslog`) has no effect"), "{}", answer.stderr);
 }
