@@ -31,15 +31,21 @@ impl Engine {
         }
     }
 
-    /// Stops a container with its signal and grace; `timeout` instead of its own. Returns its exit code.
+    /// Stops a container with its signal and grace; `timeout` instead of its own. Returns its exit code: 255 of one
+    /// that ended by itself at that moment and was removed, since nobody knows it any more.
     pub fn stop(&self, id: &ContainerId, timeout: Option<Duration>) -> Result<i32> {
-        Ok(supervise::stop(&self.store, id, timeout)?)
+        self.stop_with(id, timeout, None)
     }
 
     /// The same with another signal than the container's own.
     pub fn stop_with(&self, id: &ContainerId, timeout: Option<Duration>, signal: Option<&str>) -> Result<i32> {
         let signal = signal.map(super::signal::parse).transpose()?;
-        Ok(supervise::stop_with(&self.store, id, timeout, signal)?)
+        match supervise::stop_with(&self.store, id, timeout, signal) {
+            Err(supervise::Error::Store(error)) if error.is_not_found() && !self.store.containers().exists(id) => {
+                Ok(supervise::EXIT_CODE_UNKNOWN)
+            }
+            code => Ok(code?),
+        }
     }
 
     /// Stops a container as [`Self::stop_with`] does, and starts it.

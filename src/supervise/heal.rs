@@ -27,7 +27,7 @@ use crate::runtime::{self, Cgroup, Running};
 use crate::store::{Lock, Store, Wish};
 
 /// Exit code of a container whose end nobody saw.
-pub(super) const EXIT_CODE_UNKNOWN: i32 = 255;
+pub const EXIT_CODE_UNKNOWN: i32 = 255;
 
 /// See [`super::heal`].
 pub(super) fn all(store: &Store) -> Result<()> {

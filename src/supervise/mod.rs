@@ -50,6 +50,7 @@ use std::time::{Duration, Instant};
 pub use attach::AttachStream;
 pub use error::Error;
 pub use frame::Frame;
+pub use heal::EXIT_CODE_UNKNOWN;
 pub use launcher::Launcher;
 
 use crate::base::id::ContainerId;

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
+use super::heal::EXIT_CODE_UNKNOWN;
 use super::health::Prober;
 use super::network::Network;
 use super::stdio::Stdio;
@@ -11,9 +12,6 @@ use super::{Error, Result, launch, namespace};
 use crate::model::container::{ContainerSpec, ProcessIdentity};
 use crate::runtime::{self, Cgroup, Running};
 use crate::store::Store;
-
-/// Exit code of a process whose end could not be seen.
-const EXIT_CODE_UNKNOWN: i32 = 255;
 
 /// A process under way and what belongs to this run alone.
 pub(super) struct Run {
