@@ -32,7 +32,8 @@ fn a_port_in_use_stops_its_service_alone() {
     expect_all(&answer.stderr, &said);
     assert_eq!(world.ok(&["ps", "-a", "--format", "{{.Service}} {{.State}}"]), "db running\nweb created");
     drop(holder);
-    world.ok(&["up", "-d"]);
+    // What another test has just forked may hold it a moment longer.
+    eventually("the port is free", || (world.wharf(&["up", "-d"]).code == 0).then_some(()));
     assert_eq!(world.ok(&["ps", "-a", "--format", "{{.Service}} {{.State}}"]), "db running\nweb running");
     world.ok(&["down", "-t", "0"]);
     world.expect_no_trace();

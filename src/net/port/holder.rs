@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use crate::model::container::Protocol;
 
@@ -53,7 +54,9 @@ fn parse_address(hex: &str) -> Option<IpAddr> {
     }
 }
 
+/// The oldest of the processes that have the socket: a server, and not one of its workers or what it has just forked.
 fn process_with(link: &str) -> Option<String> {
+    let mut oldest: Option<(u64, String)> = None;
     for process in fs::read_dir("/proc").ok()?.flatten() {
         let name = process.file_name();
         let Some(pid) = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) else { continue };
@@ -62,10 +65,18 @@ fn process_with(link: &str) -> Option<String> {
         let holds = descriptors
             .flatten()
             .any(|descriptor| fs::read_link(descriptor.path()).is_ok_and(|target| target.as_os_str() == link));
-        if holds {
+        if holds && let Some(started) = start_time(&process.path()) {
             let command = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            return Some(format!("pid {pid}, {}", command.trim()));
+            if oldest.as_ref().is_none_or(|(other, _)| started < *other) {
+                oldest = Some((started, format!("pid {pid}, {}", command.trim())));
+            }
         }
     }
-    None
+    oldest.map(|(_, text)| text)
+}
+
+/// In clock ticks since boot. Source: proc_pid_stat(5), field 22; the name before may have any character.
+fn start_time(process: &Path) -> Option<u64> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
