@@ -25,7 +25,7 @@ test: tools check
 	@scripts/packages busybox-static curl docker-registry skopeo iproute2 nftables iptables mmdebstrap debian-archive-keyring ca-certificates \
 		qemu-system-x86 e2fsprogs kmod cpio xz-utils binutils
 	$(if $(SUDO),$(RUNNER)="$(SUDO)") $(CARGO) test --lib --bins --tests -- --skip vm::
-	$(if $(SUDO),$(RUNNER)="$(SUDO)") $(CARGO) test --test e2e vm::
+	$(if $(SUDO),$(RUNNER)="$(SUDO)") $(CARGO) test --test e2e vm:: -- --test-threads 1
 	$(if $(SUDO),$(RUNNER)="$(SUDO)") $(CARGO) test --doc
 
 check:

@@ -258,11 +258,9 @@ fn resume(supervisor: &mut Supervisor, process: Running, card: Option<Card>) -> 
     let started = started(state);
     let known = state.health.as_ref().is_some_and(|health| health.status != HealthStatus::Starting);
     let prober = spec.healthcheck.as_ref().map(|check| Prober::new(check, started, known));
-    // What a killed pause or unpause did not write down did not happen.
-    let is_paused = state.status == Status::Paused;
-    if cgroup.is_frozen() != is_paused {
-        drop(if is_paused { cgroup.freeze() } else { cgroup.thaw() });
-    }
+    // What a killed pause or unpause did not write down did not happen. Without a look: the group may still be
+    // freezing, and be frozen later.
+    drop(if state.status == Status::Paused { cgroup.freeze() } else { cgroup.thaw() });
     let mounts = namespace::of_process(process.identity, "mnt");
     supervisor.run = Some(Run { process, cgroup, stdio, prober, started, mounts, adopted: true });
     Ok(())

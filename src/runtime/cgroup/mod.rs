@@ -200,6 +200,10 @@ impl Cgroup {
         let deadline = Instant::now() + PATIENCE;
         while self.is_frozen() != frozen {
             if Instant::now() > deadline {
+                if frozen {
+                    // It would freeze later, when nobody knows of it.
+                    self.set_frozen(false)?;
+                }
                 let source = io::Error::from(io::ErrorKind::TimedOut);
                 return Err(Error::Cgroup { operation: format!("write `{value}` to"), path: file, source });
             }
