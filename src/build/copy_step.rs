@@ -312,13 +312,7 @@ impl Executor<'_> {
     /// Copies what is at `source` of another stage, an image or a folder into `folder`, which is empty.
     pub fn copy_origin(&self, line: &Line, origin: &Origin, source: &str, folder: &Path) -> Result<(), Error> {
         let action = CopyAction { origin: Some(origin.clone()), ..CopyAction::of_context(source) };
-        let (files, groups) = self.selected(line, &action)?;
-        let nothing = self.tree(&[])?;
-        let mut target = Target::new(folder, &nothing)?;
-        let manner = Manner { destination: "/", owner: None, chmod: None, unpack: false };
-        copy_groups(&mut target, files.get(self)?, &groups, &manner, &Findings::default())
-            .map_err(|error| self.copy_error(line, error))?;
-        Ok(target.finish()?)
+        self.copy_selected(line, &action, folder)
     }
 
     /// Copies a part of the build context, without what is ignored, to the same place below `folder`.
@@ -329,7 +323,12 @@ impl Executor<'_> {
         if super::interpret::clean(source) == "/" {
             action.parents = false;
         }
-        let (files, groups) = self.selected(line, &action)?;
+        self.copy_selected(line, &action, folder)
+    }
+
+    /// Copies what `action` selects into `folder`, which is empty, with the owners and modes that it has.
+    fn copy_selected(&self, line: &Line, action: &CopyAction, folder: &Path) -> Result<(), Error> {
+        let (files, groups) = self.selected(line, action)?;
         let nothing = self.tree(&[])?;
         let mut target = Target::new(folder, &nothing)?;
         let manner = Manner { destination: "/", owner: None, chmod: None, unpack: false };

@@ -14,7 +14,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::registry::{Client, Config, Timing};
+use super::online::with_client;
+use super::registry::Client;
 use super::{Error, Result};
 use crate::base::id::Digest;
 use crate::model::artifact::{EMPTY_CONFIG_TYPE, ENV_FILE_TYPE, FILE_TYPE, PROJECT_TYPE, Part, VERSION};
@@ -104,7 +105,7 @@ pub fn fetch_artifact(
     options: ArtifactOptions,
     is_here: &(dyn Fn(&Digest) -> bool + Sync),
 ) -> Result<(Digest, Option<Vec<Part>>)> {
-    with_client(reference, options, async |client| {
+    with_client(reference, options.insecure, async |client| {
         let top = client.manifest(reference, reference.manifest_name()).await?;
         if is_here(&top.digest) {
             return Ok((top.digest, None));
@@ -162,7 +163,7 @@ async fn content_of(client: &Client, layer: &Descriptor) -> Result<Vec<u8>> {
 /// Publishes parts under the tag of `reference` and returns the manifest's digest.
 pub fn publish_artifact(reference: &Reference, parts: &[Part], options: ArtifactOptions) -> Result<Digest> {
     let created = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    with_client(reference, options, async |client| {
+    with_client(reference, options.insecure, async |client| {
         put_blob(&client, EMPTY).await?;
         for part in parts {
             put_blob(&client, &part.content).await?;
@@ -187,7 +188,7 @@ pub fn publish_application(
     images: &[super::Copied],
     options: ArtifactOptions,
 ) -> Result<Digest> {
-    with_client(reference, options, async |client| {
+    with_client(reference, options.insecure, async |client| {
         let manifest = client.manifest(reference, artifact.as_str()).await?;
         let images: Vec<_> = images
             .iter()
@@ -234,30 +235,4 @@ async fn put_blob(client: &Client, content: &[u8]) -> Result<()> {
     file.write_all(content).map_err(read)?;
     client.upload(&Digest::of(content), &file, content.len() as u64, &[], &|_| {}).await?;
     Ok(())
-}
-
-/// Runs `work` on a thread with a runtime of its own, with a client for the registry itself.
-pub(super) fn with_client<T: Send>(
-    reference: &Reference,
-    options: ArtifactOptions,
-    work: impl AsyncFnOnce(Client) -> Result<T> + Send,
-) -> Result<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("registry".into());
-        let work = || {
-            let mut config = Config::read()?;
-            if options.insecure {
-                config.allow_http(&reference.registry);
-            }
-            let client = Client::for_reference(reference, &config, Timing::default())?.pop();
-            let client = client.ok_or_else(|| Error::UnknownImage { reference: reference.to_string() })?;
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|source| Error::Thread { source })?;
-            runtime.block_on(work(client))
-        };
-        let handle = thread.spawn_scoped(scope, work).map_err(|source| Error::Thread { source })?;
-        handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
 }

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use super::download::{self, Wanted};
 use super::layer::unpack_layer;
-use super::tags::online;
+use super::online::with_client;
 use super::{Error, Limits, Platform, Result, manifest};
 use crate::base::fs::{self, Context, Durability};
 use crate::base::id::Digest;
@@ -250,20 +250,21 @@ struct FromRegistry<'a>(&'a Reference);
 
 impl Documents for FromRegistry<'_> {
     fn top(&self) -> Result<Vec<u8>> {
-        online(self.0, async |client| Ok(client.manifest(self.0, self.0.manifest_name()).await?.content))
+        with_client(self.0, false, async |client| Ok(client.manifest(self.0, self.0.manifest_name()).await?.content))
     }
 
     fn manifest(&self, digest: &Digest, _size_bytes: u64) -> Result<Vec<u8>> {
-        online(self.0, async |client| Ok(client.manifest(self.0, digest.as_str()).await?.content))
+        with_client(self.0, false, async |client| Ok(client.manifest(self.0, digest.as_str()).await?.content))
     }
 
     fn blob(&self, digest: &Digest, size_bytes: u64) -> Result<Vec<u8>> {
-        online(self.0, async |client| client.blob(digest, size_bytes).await)
+        with_client(self.0, false, async |client| client.blob(digest, size_bytes).await)
     }
 }
 
 fn fetch_layer(store: &Store, reference: &Reference, wanted: &Wanted) -> Result<LayerRecord> {
-    let arrived = online(reference, async |client| download::layer(&client, store, wanted, "", &Silent).await)?;
+    let arrived =
+        with_client(reference, false, async |client| download::layer(&client, store, wanted, "", &Silent).await)?;
     let records = super::pull::publish(store, std::slice::from_ref(wanted), vec![arrived])?;
     records.into_iter().next().ok_or(Error::MissingBlob { digest: wanted.blob.digest.clone() })
 }

@@ -10,7 +10,7 @@ use super::cache::{
     ALIAS, CONFIG, CacheConfig, CacheLayer, CachePlace, CacheRecord, CacheResult, INDEX, LAYER, LayerAnnotations,
     MANIFEST, TAG, blob_path, read_index, tag_of,
 };
-use super::tags::online;
+use super::online::with_client;
 use super::{Error, Result, push};
 use crate::base::fs::{self, Context, Durability};
 use crate::base::id::Digest;
@@ -97,7 +97,7 @@ pub fn write_cache(
     match place {
         CachePlace::Registry(reference) => {
             let config_digest = store.blobs().put(&config)?;
-            online(reference, async |client| {
+            with_client(reference, false, async |client| {
                 for (layer, blob) in &layers {
                     let file = store.blobs().open(&blob.digest)?;
                     progress.working(layer.diff_id.short(), "Pushing");

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use sha2::Digest as _;
 
 use super::artifact::ArtifactOptions;
+use super::online::with_client;
 use super::registry::{Client, Config, Timing};
 use super::{Error, Result};
 use crate::base::fs::Context as _;
@@ -52,7 +53,7 @@ struct Blob {
 ///
 /// Blobs go through a nameless temporary file where the registry cannot take them over itself.
 pub fn copy_image(source: &Reference, target: &Reference, options: ArtifactOptions) -> Result<Copied> {
-    super::artifact::with_client(target, options, async |to| {
+    with_client(target, options.insecure, async |to| {
         let config = Config::read()?;
         let from = Client::for_reference(source, &config, Timing::default())?.pop();
         let from = from.ok_or_else(|| Error::UnknownImage { reference: source.to_string() })?;

@@ -1,5 +1,6 @@
 //! What tags stand for: digests from registries, without a pull.
 
+use super::online::runtime;
 use super::registry::{Client, Config, Timing};
 use super::{Error, Result};
 use crate::base::id::Digest;
@@ -11,12 +12,8 @@ use crate::model::reference::Reference;
 /// `name@digest` pins on every machine.
 pub fn resolve_digests(references: &[Reference]) -> Result<Vec<Result<Digest>>> {
     let config = Config::read()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| Error::Thread { source })?;
     let answers = references.iter().map(|reference| resolve(reference, &config));
-    Ok(runtime.block_on(futures_util::future::join_all(answers)))
+    Ok(runtime()?.block_on(futures_util::future::join_all(answers)))
 }
 
 async fn resolve(reference: &Reference, config: &Config) -> Result<Digest> {

@@ -50,19 +50,7 @@ pub fn download(
         })
         .collect::<Option<_>>()
         .ok_or_else(|| Error::Unsupported { what: "a header has a control character".into() })?;
-    std::thread::scope(|scope| {
-        let work = || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|source| Error::Thread { source })?;
-            runtime.block_on(patiently(&url, &headers, limit_bytes, output))
-        };
-        let thread = std::thread::Builder::new().name("download".into());
-        let handle = thread.spawn_scoped(scope, work).map_err(|source| Error::Thread { source })?;
-        let ended = || Error::Thread { source: std::io::Error::other("a thread ended without a result") };
-        handle.join().unwrap_or_else(|_| Err(ended()))
-    })
+    super::online::apart("download", async || patiently(&url, &headers, limit_bytes, output).await)
 }
 
 async fn patiently(

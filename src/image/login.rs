@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Map, Value, json};
 
+use super::online::apart;
 use super::registry::{Client, Config, Credentials, Timing};
 use super::{Error, Result};
 use crate::base::fs::{self, Durability};
@@ -36,17 +37,8 @@ pub fn login(server: &str, user: &str, password: &str) -> Result<Kept> {
         .map_err(|_| Error::Unsupported { what: format!("`{server}` is not a host") })?;
     let client = Client::for_reference(&reference, &Config::read()?, Timing::default())?.pop();
     let client = client.ok_or(Error::NotHere { reference: server.clone() })?;
-    std::thread::scope(|scope| {
-        let credentials = Credentials::Password(user.to_owned(), password.to_owned());
-        let thread = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|source| Error::Thread { source })?;
-            runtime.block_on(client.check_login(credentials))
-        });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })?;
+    let credentials = Credentials::Password(user.to_owned(), password.to_owned());
+    apart("registry", async || client.check_login(credentials).await)?;
     keep(&server, user, password)
 }
 

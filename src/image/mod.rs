@@ -32,6 +32,7 @@ mod inflate;
 mod layer;
 pub mod login;
 mod manifest;
+mod online;
 mod platform;
 mod pull;
 #[cfg(test)]

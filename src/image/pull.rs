@@ -9,6 +9,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 
 use super::download::{self, Arrived, Wanted};
+use super::online::apart;
 use super::platform::Platform;
 use super::registry::{Client, Config, Timing};
 use super::{Error, Result, index, manifest};
@@ -95,21 +96,10 @@ pub(super) fn pull_patiently(
     let resource = format!("Image {reference}");
     progress.working(&resource, "Pulling");
     let clients = Client::for_reference(reference, &config, timing)?;
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("registry".into());
-        let work = || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|source| Error::Thread { source })?;
-            runtime.block_on(pull_from_first(store, clients, reference, &wish, &resource, progress))
-        };
-        let handle = thread.spawn_scoped(scope, work).map_err(|source| Error::Thread { source })?;
-        let ended = || Error::Thread { source: std::io::Error::other("a thread ended without a result") };
-        let image = handle.join().unwrap_or_else(|_| Err(ended()))?;
-        progress.done(&resource, "Pulled");
-        Ok(image)
-    })
+    let pulled = async || pull_from_first(store, clients, reference, &wish, &resource, progress).await;
+    let image = apart("registry", pulled)?;
+    progress.done(&resource, "Pulled");
+    Ok(image)
 }
 
 /// What to look for.

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::index::{self, platforms_of};
 use super::layer::kept_blob;
+use super::online::apart;
 use super::registry::{Client, Config, Timing, Upload};
 use super::{Error, Result};
 use crate::base::fs::Durability;
@@ -65,18 +66,7 @@ pub(super) fn push_with(
     // Mirrors are for reading.
     let not_here = || Error::NotHere { reference: reference.to_string() };
     let client = Client::for_reference(reference, config, timing)?.pop().ok_or_else(not_here)?;
-    std::thread::scope(|scope| {
-        let work = || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|source| Error::Thread { source })?;
-            runtime.block_on(push_to(store, &client, reference, &images, &others, progress))
-        };
-        let thread = std::thread::Builder::new().name("registry".into());
-        let handle = thread.spawn_scoped(scope, work).map_err(|source| Error::Thread { source })?;
-        handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    apart("registry", async || push_to(store, &client, reference, &images, &others, progress).await)
 }
 
 async fn push_to(

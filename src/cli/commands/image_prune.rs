@@ -45,6 +45,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         [text] if matches!(text.as_str(), "true" | "1") => true,
         _ => return Err(Mistake::value("--filter", "dangling", "it is true or false, once").into()),
     };
+    let chosen = Chosen::by(filters)?;
     let question = match only_dangling {
         true => "WARNING! This will remove all dangling images.",
         false => "WARNING! This will remove all images without at least one container associated to them.",
@@ -55,7 +56,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let engine = context.engine()?;
     let options =
         GcOptions { dangling_images: true, unused_images: !only_dangling, spools: true, ..GcOptions::default() };
-    let report = prune::images(&engine, &options, &Chosen::by(filters)?)?;
+    let report = prune::images(&engine, &options, &chosen)?;
     let mut out = context.output();
     prune::tell_images(&mut out, &report)?;
     writeln!(out, "Total reclaimed space: {}", format_bytes(report.freed_bytes))?;

@@ -189,12 +189,13 @@ fn row(store: &Store, volume: &VolumeRecord) -> Map<String, Value> {
 fn prune(context: &Context, args: &Prune) -> Outcome {
     let filters = Filters::parse(&args.filter, &["label", "label!", "all"])?;
     let all = args.all || filters.values("all").iter().any(|value| matches!(value.as_str(), "true" | "1"));
+    let chosen = Chosen::by(filters)?;
     let which = if all { "all" } else { "anonymous local" };
     let question = format!("WARNING! This will remove {which} volumes not used by at least one container.");
     if !args.force && !context.confirm(&question)? {
         return Ok(0);
     }
-    let (removed, freed) = prune::volumes(&context.engine()?, all, &Chosen::by(filters)?)?;
+    let (removed, freed) = prune::volumes(&context.engine()?, all, &chosen)?;
     let mut out = context.output();
     prune::tell(&mut out, "Volumes", &removed)?;
     writeln!(out, "Total reclaimed space: {}", format_bytes(freed))?;
