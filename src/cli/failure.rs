@@ -177,10 +177,12 @@ pub enum Mistake {
     #[error("cannot write the output")]
     Output(#[source] io::Error),
     /// The connection to a container ended before the container.
-    #[error("the connection to container {container} was lost; it goes on")]
+    #[error("the connection to container {container} was lost{}; it goes on", in_brackets(reason.as_deref()))]
     ConnectionLost {
         /// The first digits of its id.
         container: String,
+        /// What the supervisor said of its end.
+        reason: Option<String>,
     },
     /// `-t` without a terminal.
     #[error("the input device is not a terminal")]
@@ -223,11 +225,15 @@ impl Explain for Mistake {
             Self::AmbiguousId { .. } => Some("give more digits".into()),
             Self::NotRunning { .. } => Some("`wharf up -d` starts it; `wharf ps -a` shows why it ended".into()),
             Self::ContainerNotRunning { name } => Some(format!("`wharf start {name}` starts it")),
-            Self::ConnectionLost { container } => Some(format!("`wharf logs -f {container}` shows its output")),
+            Self::ConnectionLost { container, .. } => Some(format!("`wharf logs -f {container}` shows its output")),
             Self::NoTerminal => Some("leave out -t (or use -T) when stdin is a pipe or a file".into()),
             _ => None,
         }
     }
+}
+
+fn in_brackets(reason: Option<&str>) -> String {
+    reason.map(|reason| format!(" ({reason})")).unwrap_or_default()
 }
 
 /// The name of `known` that `name` was probably meant to be.

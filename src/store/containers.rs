@@ -10,6 +10,7 @@ use super::lock::Lock;
 use super::{Error, Kind, Result, Store, names};
 use crate::base::fs::{self, Context, Durability};
 use crate::base::id::ContainerId;
+use crate::base::paths::Paths;
 use crate::model::container::{ContainerSpec, ContainerState, MountSource, Status};
 use crate::model::journal::Entry;
 
@@ -270,7 +271,12 @@ impl<'a> Containers<'a> {
 
     /// Locks, sockets and FIFOs of this boot; short enough for the path of a unix socket. May be missing.
     pub fn run_folder(&self, id: &ContainerId) -> PathBuf {
-        self.store.paths().run.join("c").join(&id.as_str()[..24])
+        Self::run_folder_below(self.store.paths(), id)
+    }
+
+    /// The same without an open store.
+    pub fn run_folder_below(paths: &Paths, id: &ContainerId) -> PathBuf {
+        paths.run.join("c").join(&id.as_str()[..24])
     }
 
     fn publish(&self, spec: &ContainerSpec, building: &std::path::Path) -> Result<()> {

@@ -20,13 +20,12 @@ use super::restart::Backoff;
 use super::run::Run;
 use super::stdio::{self, Stdio};
 use super::supervisor::Supervisor;
-use super::{Error, Result};
-use crate::base::id::ContainerId;
+use super::{Error, Result, heal, last_words};
 use crate::base::paths::Paths;
 use crate::model::container::{ContainerSpec, HealthStatus, ProcessIdentity};
 use crate::net::port::relay::Relay;
 use crate::runtime::{Cgroup, Running};
-use crate::store::{Lock, Store};
+use crate::store::{Containers, Lock, Store};
 use crate::sys::daemon;
 
 /// The first argument of a process that has the role of a supervisor.
@@ -113,31 +112,41 @@ fn try_exec(supervisor: &Supervisor) -> Option<()> {
 
 /// Goes on as the supervisor whose state lies in the memory file `number`; returns the process's exit code.
 pub(super) fn resume(number: i32) -> i32 {
-    match daemon::inherited(number).ok_or(()).and_then(|memory| load(memory).map_err(drop)) {
+    let Some(handover) = daemon::inherited(number).and_then(read) else { return 1 };
+    let (paths, id) = (Paths::new(&handover.root, &handover.run), handover.spec.id.clone());
+    let clients: Vec<i32> = handover.clients.iter().map(|(number, _)| *number).collect();
+    let run_folder = Containers::run_folder_below(&paths, &id);
+    last_words::on_panic(run_folder.clone());
+    match load(handover) {
         Ok(supervisor) => {
             daemon::drop_unchanged_pages();
             supervisor.work()
         }
-        // The next command finds the lock free and makes a successor.
-        Err(()) => 1,
+        Err(error) => {
+            last_words::write(&run_folder, &super::report::messages(&error).join(": "));
+            // Whoever was connected is told so by the end of the connection; the container gets a successor.
+            clients.into_iter().for_each(|number| drop(daemon::inherited(number)));
+            heal::take_over(&paths, &id).ok().flatten().map_or(1, Supervisor::work)
+        }
     }
 }
 
-fn load(memory: OwnedFd) -> Result<Supervisor> {
+fn read(memory: OwnedFd) -> Option<Handover> {
     let mut text = Vec::new();
     let mut file = std::fs::File::from(memory);
-    let lost = |id: &ContainerId| Error::SupervisorLost { id: id.clone() };
-    let read = file.rewind().and_then(|()| file.read_to_end(&mut text));
-    let handover = read.ok().and_then(|_| serde_json::from_slice::<Handover>(&text).ok());
-    let handover = handover.ok_or_else(|| lost(&ContainerId::random()))?;
-    drop((file, text));
+    file.rewind().and_then(|()| file.read_to_end(&mut text)).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+fn load(handover: Handover) -> Result<Supervisor> {
+    let store = Store::open(&Paths::new(&handover.root, &handover.run))?;
     let spec = handover.spec;
     let id = &spec.id.clone();
-    let take = |number: i32| daemon::inherited(number).ok_or_else(|| lost(id));
-    let store = Store::open(&Paths::new(&handover.root, &handover.run))?;
+    let take = |number: i32| daemon::inherited(number).ok_or_else(|| Error::SupervisorLost { id: id.clone() });
     let state = store.containers().state(id)?;
     let lock = Lock::from_fd(take(handover.lock)?, store.containers().supervisor_lock_path(id));
-    let cgroup = Cgroup::open(&store.paths().instance(), id.as_str())?;
+    let group = store.paths().instance();
+    let cgroup = Cgroup::open(&group, id.as_str()).or_else(|_| Cgroup::create(&group, &spec))?;
     let started =
         Instant::now().checked_sub(Duration::from_millis(handover.started_ms_ago)).unwrap_or_else(Instant::now);
     let known = state.health.as_ref().is_some_and(|health| health.status != HealthStatus::Starting);
@@ -160,7 +169,8 @@ fn load(memory: OwnedFd) -> Result<Supervisor> {
     network.relay();
     let records = super::network::networks(&supervisor.store, &supervisor.spec).unwrap_or_default();
     let sockets = handover.dns.iter().filter_map(|number| daemon::inherited(*number)).collect();
-    network.open(&supervisor.store, &supervisor.spec, &records, handover.dns_port, sockets)?;
+    // Without a name server a container still does what it can.
+    drop(network.open(&supervisor.store, &supervisor.spec, &records, handover.dns_port, sockets));
     supervisor.keep_streams();
     Ok(supervisor)
 }

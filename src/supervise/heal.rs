@@ -18,7 +18,7 @@ use super::run::Run;
 use super::start::is_active;
 use super::stdio::Stdio;
 use super::supervisor::{Supervisor, has_own_network};
-use super::{Error, Result, StartOptions, detach};
+use super::{Error, Result, StartOptions, detach, last_words};
 use crate::base::id::ContainerId;
 use crate::base::paths::Paths;
 use crate::model::container::{ContainerState, HealthStatus, RestartPolicy, Status};
@@ -212,9 +212,10 @@ pub(super) fn adopt(root: PathBuf, run: PathBuf, id: &ContainerId) -> i32 {
 }
 
 /// A supervisor for what a dead one left; `None` when there is nothing to do (or another was faster).
-fn take_over(paths: &Paths, id: &ContainerId) -> Result<Option<Supervisor>> {
+pub(super) fn take_over(paths: &Paths, id: &ContainerId) -> Result<Option<Supervisor>> {
     let store = Store::open(paths)?;
     let Some(lock) = store.containers().supervisor_lock(id)? else { return Ok(None) };
+    last_words::on_panic(store.containers().run_folder(id));
     let state = store.containers().state(id)?;
     if !is_active(&state) {
         return Ok(None);

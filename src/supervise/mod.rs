@@ -30,6 +30,7 @@ mod handover;
 mod heal;
 mod health;
 mod keeper;
+mod last_words;
 mod launch;
 mod launcher;
 mod namespace;
@@ -206,6 +207,11 @@ pub fn heal(store: &Store) -> Result<()> {
 /// it runs, starts or is just ending.
 pub fn discard(store: &Store, id: &ContainerId) -> Result<bool> {
     heal::discard(store, id)
+}
+
+/// Why the last supervisor of a container ended before its time, as far as it could say.
+pub fn last_words(store: &Store, id: &ContainerId) -> Option<String> {
+    last_words::read(&store.containers().run_folder(id))
 }
 
 /// Whether nothing of a container runs, whatever its record could still be made to say.

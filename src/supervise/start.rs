@@ -10,7 +10,7 @@ use super::attach::AttachStream;
 use super::clients::{self, Kind};
 use super::report::{self, Report};
 use super::supervisor::{self, Supervisor};
-use super::{AttachMode, Error, Result, StartOptions, Started, detach};
+use super::{AttachMode, Error, Result, StartOptions, Started, detach, last_words};
 use crate::base::error::Explain;
 use crate::base::id::ContainerId;
 use crate::base::paths::Paths;
@@ -120,6 +120,7 @@ fn supervise(request: Request, connections: Connections) -> i32 {
             return 1;
         }
     };
+    last_words::on_panic(store.containers().run_folder(&request.id));
     match begin(&store, &request, attach) {
         Ok(supervisor) => {
             if let Some(run) = &supervisor.run {

@@ -505,7 +505,7 @@ pub(super) fn clear_run_folder(store: &Store, id: &ContainerId) {
 
 fn clear_streams(store: &Store, id: &ContainerId) {
     let run_folder = store.containers().run_folder(id);
-    for name in ["stdin", "stdout", "stderr", "supervisor.json"] {
+    for name in ["stdin", "stdout", "stderr", "supervisor.json", super::last_words::FILE] {
         drop(crate::base::fs::remove_file(&run_folder.join(name)));
     }
 }

@@ -97,7 +97,10 @@ impl Session<'_> {
         let state = self.engine.store().containers().state(self.id);
         match state {
             Ok(state) if has_ended(&state) => Ok(Some(Ending::Exited(state.exit_code))),
-            Ok(_) => Err(Mistake::ConnectionLost { container: self.id.short().to_owned() }.into()),
+            Ok(_) => {
+                let reason = crate::supervise::last_words(self.engine.store(), self.id);
+                Err(Mistake::ConnectionLost { container: self.id.short().to_owned(), reason }.into())
+            }
             Err(error) if error.is_not_found() => Ok(Some(Ending::Exited(0))),
             Err(error) => Err(error.into()),
         }
