@@ -15,49 +15,55 @@ const LINGER: Duration = Duration::from_secs(5);
 impl Supervisor {
     /// Does what a connection is ready for.
     pub(super) fn serve_client(&mut self, number: i32) {
-        let Some(index) = self.clients.all.iter().position(|client| client.number() == number) else { return };
         let mut buffer = std::mem::take(&mut self.buffer);
-        let client = &mut self.clients.all[index];
-        let alive = client.flush() && {
-            // Bounded, like everything that others feed.
-            let mut result = Ok(());
-            for _ in 0..READS_A_TURN {
-                if self.run.as_ref().is_some_and(|run| !run.stdio.takes_input()) {
-                    break;
-                }
-                match self.clients.all[index].receive(&mut buffer) {
-                    Ok(Some(frame)) => self.take_frame(index, frame),
-                    Ok(None) => break,
-                    Err(()) => {
-                        result = Err(());
-                        break;
-                    }
-                }
-            }
-            result.is_ok()
-        };
+        let alive = self.place_of(number).is_some_and(|index| self.clients.all[index].flush())
+            && self.take_frames(number, &mut buffer).is_ok();
         self.buffer = buffer;
-        if !alive {
-            let client = self.clients.all.swap_remove(index);
-            if client.kind == Kind::Blocking
-                && let Some(run) = &mut self.run
-            {
-                // Docker's StdinOnce: the one who ran it in the foreground was its input.
-                run.stdio.end_input();
-            }
+        let Some(index) = self.place_of(number).filter(|_| !alive) else { return };
+        let client = self.clients.all.swap_remove(index);
+        if client.kind == Kind::Blocking
+            && let Some(run) = &mut self.run
+        {
+            // Docker's StdinOnce: the one who ran it in the foreground was its input.
+            run.stdio.end_input();
         }
     }
 
-    fn take_frame(&mut self, index: usize, frame: Frame) {
+    /// Where a connection is among all. What a frame asks for may end others, and this one.
+    fn place_of(&self, number: i32) -> Option<usize> {
+        self.clients.all.iter().position(|client| client.number() == number)
+    }
+
+    /// Takes what a connection sent, as long as there is room for it: bounded, like everything that others feed.
+    /// `Err` when it is gone.
+    fn take_frames(&mut self, number: i32, buffer: &mut [u8]) -> std::result::Result<(), ()> {
+        for _ in 0..READS_A_TURN {
+            if self.run.as_ref().is_some_and(|run| !run.stdio.takes_input()) {
+                return Ok(());
+            }
+            let index = self.place_of(number).ok_or(())?;
+            match self.clients.all[index].receive(buffer)? {
+                Some(frame) => self.take_frame(number, frame),
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_frame(&mut self, number: i32, frame: Frame) {
         match frame {
-            Frame::Attach => self.clients.all[index].kind = Kind::Droppable,
+            Frame::Attach => {
+                if let Some(index) = self.place_of(number) {
+                    self.clients.all[index].kind = Kind::Droppable;
+                }
+            }
             Frame::Freeze(freeze) => {
-                let answer = self.freeze(freeze).err().map(|error| super::report::messages(&error).join(": "));
-                self.clients.all[index].answer(&Frame::Answer(answer));
+                let result = self.freeze(freeze);
+                self.answer(number, result);
             }
             Frame::Reload => {
-                let answer = self.reload().err().map(|error| super::report::messages(&error).join(": "));
-                self.clients.all[index].answer(&Frame::Answer(answer));
+                let result = self.reload();
+                self.answer(number, result);
             }
             Frame::Restart => self.restart_for_another(),
             Frame::Stdin(input) => {
@@ -79,6 +85,13 @@ impl Supervisor {
             // What only a supervisor says.
             Frame::Stdout(_) | Frame::Stderr(_) | Frame::Exit(_) | Frame::Restarting(_) => {}
             Frame::Detached | Frame::Answer(_) => {}
+        }
+    }
+
+    fn answer(&mut self, number: i32, result: Result<()>) {
+        let messages = result.err().map(|error| super::report::messages(&error).join(": "));
+        if let Some(index) = self.place_of(number) {
+            self.clients.all[index].answer(&Frame::Answer(messages));
         }
     }
 
