@@ -349,17 +349,24 @@ impl Tree {
     }
 }
 
-/// Where the group `name` of `parent` is to be made: in a unit of ours where systemd owns the tree.
+/// Where the group `name` of `parent` is to be made, and who keeps that place: in a unit of ours where systemd owns the
+/// tree.
 fn place_for(root: &Path, parent: &str, name: &str) -> Result<(PathBuf, Option<systemd::Holder>), Error> {
     let plain = relative(parent, name)?;
-    if !unified::is_mounted(root) || !systemd::is_booted() {
+    if !has_units(root) {
         return Ok((plain, None));
     }
-    match systemd::ensure(root, parent) {
-        Ok(holder) => Ok((systemd::place(parent).join(name), holder)),
-        // Without the unit limits hold all the same, as long as systemd lets them.
-        Err(_) => Ok((plain, None)),
+    let place = systemd::place(parent).join(name);
+    if systemd::is_inside(parent) {
+        return Ok((place, None));
     }
+    // Without the unit limits hold all the same, as long as systemd lets them.
+    Ok(systemd::Holder::new(root, parent).map_or((plain, None), |holder| (place, Some(holder))))
+}
+
+/// Whether systemd owns the tree, and it is the one that units can be delegated in.
+fn has_units(root: &Path) -> bool {
+    unified::is_mounted(root) && systemd::is_booted()
 }
 
 /// Where that group is.
@@ -389,9 +396,10 @@ fn plain(path: &str) -> Result<PathBuf, Error> {
 /// Must be called while single-threaded: on v1 only the calling thread moves.
 pub fn enter_supervisors(parent: &str) -> Result<(), Error> {
     let root = Path::new(ROOT);
-    // Who keeps the place is there until this process is.
-    let (place, _holder) = place_for(root, parent, SUPERVISORS)?;
-    match Tree::make(root, &place)? {
+    if has_units(root) && systemd::enter(root, parent, std::process::id()).is_ok() {
+        return Ok(());
+    }
+    match Tree::make(root, &relative(parent, SUPERVISORS)?)? {
         Tree::Unified { path, .. } => write(&path.join("cgroup.procs"), "0"),
         Tree::Legacy { hierarchies, relative } => hierarchies
             .iter()

@@ -8,24 +8,33 @@
 //! /sys/fs/cgroup/wharf.slice/wharf.scope/<container>
 //!                                       /supervisors
 //! ```
-//! A scope begins with a process: a holder, which waits beside the supervisors until somebody else is there. The bus
-//! is only spoken to when there is no scope: the first container's start pays two milliseconds. Where that fails the
-//! groups are made at the top of the tree, as on other hosts.
+//! systemd ends a scope that it finds without a process, some time after it has: it then removes all groups in there
+//! that are empty at that moment, also those of a container that is about to start. So nobody makes a group in a scope
+//! but those who have a process beside the supervisors, and know that the scope was not without one before they came:
+//! another is there and stays while they enter, or systemd says so. They do it one after the other.
+//!
+//! The bus is only spoken to when nobody else is there: the first container's start pays two milliseconds. Where that
+//! fails the groups are made at the top of the tree, as on other hosts.
 //!
 //! Source: <https://systemd.io/CGROUP_DELEGATION/>, org.freedesktop.systemd1(5).
 
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::bus::{Body, Bus, Message, Method, Variant};
-use super::{SUPERVISORS, keyed, make_folder, read, write};
+use super::{SUPERVISORS, make_folder, read, write};
 use crate::runtime::{Error, running};
 use crate::sys::process::{self, Child};
 
 /// Where systemd listens for root; no message bus is between.
 const SOCKET: &str = "/run/systemd/private";
+/// The lock of those who enter a scope; it stays, like others of its kind in that folder.
+const TURN: &str = "/run/wharf-scope.lock";
 /// All our scopes; who administrates the host may limit it by a unit file of that name.
 const SLICE: &str = "wharf.slice";
 /// The longest that a scope may take to come; after it the groups are made without.
@@ -61,7 +70,7 @@ pub(super) fn is_ours(relative: &Path) -> bool {
     relative.starts_with(SLICE)
 }
 
-/// Keeps a scope alive that nothing else is in yet.
+/// A process in a scope for those who have none of their own there: commands.
 #[derive(Debug)]
 pub(super) struct Holder {
     child: Child,
@@ -70,7 +79,8 @@ pub(super) struct Holder {
 }
 
 impl Holder {
-    fn new() -> io::Result<Self> {
+    /// One in the scope of `parent`, which is started where it is not there.
+    pub(super) fn new(root: &Path, parent: &str) -> io::Result<Self> {
         let (wait, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let child = process::clone_process(0, None, || {
             // Nothing of the caller's may stay open as long as this lives.
@@ -80,7 +90,9 @@ impl Holder {
             while rustix::io::read(process::borrow_number(0), &mut byte) == Err(rustix::io::Errno::INTR) {}
             0
         })?;
-        Ok(Self { child, _go: go })
+        let holder = Self { child, _go: go };
+        enter(root, parent, holder.child.pid.unsigned_abs())?;
+        Ok(holder)
     }
 }
 
@@ -92,37 +104,66 @@ impl Drop for Holder {
     }
 }
 
-/// Makes sure that the scope of `parent` is there; returns who keeps it, when it was made just now.
-pub(super) fn ensure(root: &Path, parent: &str) -> io::Result<Option<Holder>> {
-    let folder = root.join(place(parent));
-    if is_populated(&folder) {
-        return Ok(None);
-    }
+/// Whether this process is in the scope of `parent`, among the supervisors.
+pub(super) fn is_inside(parent: &str) -> bool {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    Path::new(own) == place(parent).join(SUPERVISORS)
+}
+
+/// Puts the process `pid` among the supervisors in the scope of `parent`, which is started where it is not there.
+pub(super) fn enter(root: &Path, parent: &str, pid: u32) -> io::Result<()> {
+    let _turn = Turn::take()?;
+    let supervisors = root.join(place(parent)).join(SUPERVISORS);
+    let join =
+        || make_folder(&supervisors).and_then(|()| write(&supervisors.join("cgroup.procs"), &pid.to_string())).is_ok();
     let deadline = Instant::now() + PATIENCE;
-    let holder = Holder::new()?;
     loop {
-        match start(&unit(parent), holder.child.pid as u32) {
-            Ok(()) => break,
-            // Another command makes it, or the last one is just going.
+        let mut others = members(&supervisors);
+        others.remove(&pid);
+        let is_inside = join();
+        if is_inside && !others.is_disjoint(&members(&supervisors)) {
+            return Ok(());
+        }
+        match start(&unit(parent), pid) {
+            // Controllers are handed on only where no process is.
+            Ok(()) if join() => return Ok(()),
+            Ok(()) => return Err(io::ErrorKind::NotFound.into()),
+            // What it had heard of an empty scope it has acted upon before it answered: with us in there it stays.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_inside => return Ok(()),
+            // It is just going.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && Instant::now() < deadline => {
-                if is_populated(&folder) {
-                    return Ok(None);
-                }
                 std::thread::sleep(Duration::from_millis(1));
             }
             Err(error) => return Err(error),
         }
     }
-    // Controllers are handed on only where no process is.
-    let supervisors = folder.join(SUPERVISORS);
-    make_folder(&supervisors).map_err(io::Error::other)?;
-    write(&supervisors.join("cgroup.procs"), &holder.child.pid.to_string()).map_err(io::Error::other)?;
-    Ok(Some(holder))
 }
 
-/// Whether any process is in a group or below it. One without goes at any moment.
-fn is_populated(folder: &Path) -> bool {
-    keyed(&read(&folder.join("cgroup.events")), "populated") == Some(1)
+/// The processes of a group.
+fn members(group: &Path) -> HashSet<u32> {
+    read(&group.join("cgroup.procs")).lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+/// Held by the one who enters a scope.
+struct Turn(File);
+
+impl Turn {
+    fn take() -> io::Result<Self> {
+        let flags = libc::O_NOFOLLOW;
+        // Nobody but root can open it, and so lock it.
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(TURN)?;
+        file.lock()?;
+        Ok(Self(file))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // A process that another thread just made may have it open.
+        drop(self.0.unlock());
+    }
 }
 
 /// Starts the scope `unit` with the process `pid` and returns when it is there. Errors: `AlreadyExists`.
