@@ -84,7 +84,7 @@ fn containers_are_in_a_scope_that_systemd_leaves_alone() {
 #[ignore = "systemd has to be the first process: the virtual machine runs it"]
 fn containers_that_are_started_at_once_all_get_their_limits() {
     let world = World::new();
-    for _ in 0..3 {
+    for _ in 0..6 {
         let file = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max";
         let run = ["docker", "run", "--rm", "--memory", "32m", "--pids-limit", "20", "busybox", "sh", "-c", file];
         std::thread::scope(|scope| {
