@@ -58,6 +58,7 @@ pub fn container_spec(
         healthcheck: None,
         logging: Logging { enabled: false, ..Logging::default() },
         auto_remove: true,
+        entrypoint_length: 0,
         uid_maps: Vec::new(),
         gid_maps: Vec::new(),
         id,

@@ -29,6 +29,7 @@ mod scope;
 mod session;
 mod show;
 mod signals;
+mod switches;
 mod terminal;
 mod usage;
 mod watching;
@@ -36,7 +37,7 @@ mod watching;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::base::error::Explain;
 
@@ -57,14 +58,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(arguments) => arguments,
     };
     match docker::grammar(arguments) {
-        (docker::Grammar::Docker, arguments) => match docker::Arguments::try_parse_from(&arguments) {
+        (docker::Grammar::Docker, arguments) => match parse::<docker::Arguments>(&arguments) {
             Ok(parsed) => {
                 let context = Context::new(Global::default()).without_project();
                 carry_out(&context, parsed.verb(), parsed.needs_root(), |context| parsed.run(context))
             }
             Err(error) => usage::end(&error, &arguments, "docker"),
         },
-        (docker::Grammar::Wharf, arguments) => match Arguments::try_parse_from(&arguments) {
+        (docker::Grammar::Wharf, arguments) => match parse::<Arguments>(&arguments) {
             Ok(Arguments { global, verb, .. }) => {
                 let (name, needs_root) = (verb.name(), verb.needs_root());
                 let context = Context::new(global);
@@ -77,6 +78,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Err(error) => usage::end(&error, &arguments, "wharf"),
         },
     }
+}
+
+/// Reads a command line; one whose switches have values, as Docker takes them, is read without those.
+fn parse<A: Parser + CommandFactory>(arguments: &[OsString]) -> Result<A, clap::Error> {
+    A::try_parse_from(arguments).or_else(|error| match switches::without_values(&A::command(), arguments) {
+        Some(plain) if error.use_stderr() => A::try_parse_from(plain),
+        _ => Err(error),
+    })
 }
 
 fn carry_out(

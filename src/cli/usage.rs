@@ -36,10 +36,11 @@ pub(super) fn end(error: &clap::Error, arguments: &[OsString], program: &'static
     let is_word = context(error, ContextKind::InvalidArg).iter().all(|argument| !argument.starts_with('-'));
     let is_flag = match error.kind() {
         ErrorKind::InvalidSubcommand => false,
-        ErrorKind::UnknownArgument => !is_word,
+        ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument => !is_word,
         _ => true,
     };
-    ExitCode::from(if matches!(verb, Some("run")) || (program == "docker" && is_flag) { 125 } else { 1 })
+    let is_run = program == "wharf" && verb == Some("run");
+    ExitCode::from(if is_run || (program == "docker" && is_flag) { 125 } else { 1 })
 }
 
 /// What to say of an argument that a word processor has changed: `–d` with a dash instead of a hyphen.

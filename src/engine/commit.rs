@@ -68,11 +68,9 @@ fn defaults_of(spec: &ContainerSpec, base: &ContainerDefaults) -> ContainerDefau
     // Set for every container, so not this one's own.
     let own = |entry: &&String| !["HOSTNAME=", "HOME=", "TERM="].iter().any(|name| entry.starts_with(name));
     defaults.env = spec.process.env.iter().filter(own).cloned().collect();
-    let entrypoint = base.entrypoint.clone().unwrap_or_default();
-    match spec.process.args.strip_prefix(entrypoint.as_slice()) {
-        Some(rest) => defaults.cmd = Some(rest.to_vec()).filter(|rest| !rest.is_empty()),
-        None => (defaults.entrypoint, defaults.cmd) = (None, Some(spec.process.args.clone())),
-    }
+    let (entrypoint, command) = spec.entrypoint_and_command();
+    let list = |words: &[String]| (!words.is_empty()).then(|| words.to_vec());
+    (defaults.entrypoint, defaults.cmd) = (list(entrypoint), list(command));
     defaults.user.clone_from(&spec.process.user);
     defaults.working_dir.clone_from(&spec.process.cwd);
     defaults.labels.extend(spec.labels.iter().map(|(key, value)| (key.clone(), value.clone())));

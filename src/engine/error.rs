@@ -151,6 +151,12 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// A container whose processes stand still.
+    #[error("container {name} is paused")]
+    Paused {
+        /// Its name.
+        name: String,
+    },
     /// `cp` of a folder to where a file is.
     #[error("cannot copy a folder over the file {}", path.display())]
     CopyFolderOverFile {
@@ -321,6 +327,7 @@ impl Explain for Error {
             Self::BindSource { path } => Some(format!("create it: mkdir -p {}", path.display())),
             Self::StillRunning { name } => Some(format!("stop it first, or use `rm -f {name}`")),
             Self::NoContainer { service } => Some(format!("`wharf up -d {service}` makes one")),
+            Self::Paused { name } => Some(format!("`wharf unpause {name}` lets it go on")),
             Self::NotRunning { .. } => Some("`wharf ps -a` shows why it ended, `wharf start` starts it".into()),
             _ => None,
         }

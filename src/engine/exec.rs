@@ -34,6 +34,9 @@ impl Engine {
     pub fn exec(&self, id: &ContainerId, exec: &Exec, stdio: Stdio) -> Result<Running> {
         let spec = self.store.containers().spec(id)?;
         let state = self.store.containers().state(id)?;
+        if state.status == Status::Paused {
+            return Err(Error::Paused { name: spec.name });
+        }
         let Some(identity) = state.process.filter(|_| state.status == Status::Running) else {
             return Err(Error::NotRunning { name: spec.name });
         };

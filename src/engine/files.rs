@@ -9,6 +9,7 @@
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
@@ -24,6 +25,9 @@ use crate::runtime::root::{open_in_root, open_root};
 use crate::runtime::{self, RootFs};
 use crate::store::Lock;
 use crate::supervise;
+
+/// Links that are followed before they count as a circle. Source: path_resolution(7).
+const LINKS_MAX: usize = 40;
 
 /// A place among the files of a container or of the host.
 pub struct Place {
@@ -204,6 +208,20 @@ impl Place {
             Err(Errno::NOENT) => None,
             Err(errno) => return Err(errno).context("copy to", &self.shown).map_err(Into::into),
         };
+        if existing != Some(true)
+            && let Some(path) = self.behind_links().context("copy to", &self.shown)?
+        {
+            // A link at the destination stays: what it leads to gets the content, also where that is not there yet.
+            return Self {
+                root: self.root.try_clone().context("open", &self.shown)?,
+                path,
+                shown: self.shown.clone(),
+                owners: self.owners.clone(),
+                _lock: None,
+                ..*self
+            }
+            .copy_from(source, options);
+        }
         let name = PathBuf::from(source.name());
         // The folder that the archive's names start from, and what its first name becomes.
         let (folder, target) = match (existing, from_folder) {
@@ -239,6 +257,32 @@ impl Place {
             received?;
             sent
         })
+    }
+
+    /// Where the link at this place leads to; `None` when there is none, or what it leads to is no link either.
+    fn behind_links(&self) -> rustix::io::Result<Option<PathBuf>> {
+        let mut path = self.path.clone();
+        for _ in 0..LINKS_MAX {
+            let place = match open_in_root(self.root.as_fd(), &path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
+                Ok(place) => place,
+                Err(Errno::NOENT) => return Ok(Some(path).filter(|path| *path != self.path)),
+                Err(errno) => return Err(errno),
+            };
+            if FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode) != FileType::Symlink {
+                return Ok(Some(path).filter(|path| *path != self.path));
+            }
+            let link = rustix::fs::readlinkat(&place, c"", Vec::new())?;
+            let link = Path::new(std::ffi::OsStr::from_bytes(link.as_bytes()));
+            // What is left of `..` is resolved in the root, as the kernel does it.
+            path = match link.strip_prefix("/") {
+                Ok(absolute) => absolute.to_owned(),
+                Err(_) => path.parent().unwrap_or(Path::new("")).join(link),
+            };
+            if path.file_name().is_none() {
+                return Err(Errno::NOENT);
+            }
+        }
+        Err(Errno::LOOP)
     }
 
     fn check_writable(&self) -> Result<()> {

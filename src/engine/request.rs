@@ -127,7 +127,7 @@ impl Request {
     pub fn into_spec(self, image: &Image, created: jiff::Timestamp) -> Result<ContainerSpec> {
         let defaults = &image.config.config;
         let id = ContainerId::random();
-        let args = self.arguments(image)?;
+        let (args, entrypoint_length) = self.arguments(image)?;
         let env = merge_environment(&defaults.env, &self.environment);
         let healthcheck = self.healthcheck(image)?;
         let stop_signal = match self.stop_signal.as_ref().or(defaults.stop_signal.as_ref()) {
@@ -192,25 +192,28 @@ impl Request {
             healthcheck,
             logging: self.logging.unwrap_or_default(),
             auto_remove: self.auto_remove,
+            entrypoint_length,
             uid_maps: Vec::new(),
             gid_maps: Vec::new(),
             id,
         })
     }
 
-    fn arguments(&self, image: &Image) -> Result<Vec<String>> {
+    /// The arguments, and how many of them are the entrypoint.
+    fn arguments(&self, image: &Image) -> Result<(Vec<String>, usize)> {
         let defaults = &image.config.config;
         let (entrypoint, default_command) = match &self.entrypoint {
             // An entrypoint of one's own means that the image's CMD was written for another program.
             Some(own) => (own.clone(), None),
             None => (defaults.entrypoint.clone().unwrap_or_default(), defaults.cmd.clone()),
         };
+        let entrypoint_length = entrypoint.len();
         let mut args = entrypoint;
         args.extend(self.command.clone().or(default_command).unwrap_or_default());
         if args.is_empty() {
             return Err(Error::NoCommand { image: self.image.clone() });
         }
-        Ok(args)
+        Ok((args, entrypoint_length))
     }
 
     fn healthcheck(&self, image: &Image) -> Result<Option<Healthcheck>> {
@@ -392,7 +395,10 @@ mod tests {
         ] {
             let request =
                 Request { entrypoint: entrypoint.map(words), command: command.map(words), ..Request::default() };
-            assert_eq!(request.arguments(&image).ok(), expected.map(words), "{entrypoint:?} {command:?}");
+            let arguments = request.arguments(&image).ok();
+            // What is not given is the image's.
+            let length = entrypoint.map_or(1, |text| words(text).len());
+            assert_eq!(arguments, expected.map(|text| (words(text), length)), "{entrypoint:?} {command:?}");
         }
     }
 

@@ -21,7 +21,7 @@ impl Folder {
     }
 
     fn writer(&self, max_size_bytes: u64, max_files: u32) -> Writer {
-        Writer::open(&self.log(), &Logging { enabled: true, max_size_bytes, max_files }).unwrap()
+        Writer::open(&self.log(), &Logging { enabled: true, max_size_bytes, max_files, ..Logging::default() }).unwrap()
     }
 
     fn read(&self, options: ReadOptions) -> Vec<Line> {

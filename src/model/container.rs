@@ -78,10 +78,20 @@ pub struct ContainerSpec {
     pub logging: Logging,
     /// Remove it (and its anonymous volumes) when it ends.
     pub auto_remove: bool,
+    /// How many of the process's arguments are the entrypoint; the command follows them.
+    #[serde(default)]
+    pub entrypoint_length: usize,
     /// Ids inside to ids outside. Empty: the host's own (identity).
     pub uid_maps: Vec<IdMap>,
     /// The same for groups.
     pub gid_maps: Vec<IdMap>,
+}
+
+impl ContainerSpec {
+    /// The arguments of the first process: those of the entrypoint, and the command's.
+    pub fn entrypoint_and_command(&self) -> (&[String], &[String]) {
+        self.process.args.split_at(self.entrypoint_length.min(self.process.args.len()))
+    }
 }
 
 /// A process to start in a container, as its first or by `exec`.
@@ -436,11 +446,17 @@ pub struct Logging {
     pub max_size_bytes: u64,
     /// Number of files kept, the current one included.
     pub max_files: u32,
+    /// Labels that `logs --details` shows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Variables that `logs --details` shows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
 }
 
 impl Default for Logging {
     fn default() -> Self {
-        Self { enabled: true, max_size_bytes: 10 << 20, max_files: 3 }
+        Self { enabled: true, max_size_bytes: 10 << 20, max_files: 3, labels: Vec::new(), env: Vec::new() }
     }
 }
 

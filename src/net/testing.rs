@@ -205,6 +205,7 @@ pub fn spec(name: &str, networks: &[&NetworkRecord]) -> ContainerSpec {
         healthcheck: None,
         logging: Logging::default(),
         auto_remove: false,
+        entrypoint_length: 0,
         uid_maps: Vec::new(),
         gid_maps: Vec::new(),
     }

@@ -659,9 +659,16 @@ pub(super) fn own_stream(file: BorrowedFd<'_>, uid: u32, is_terminal: bool) -> R
     }
 }
 
-/// Enters the working folder, making it when it is missing.
+/// Enters the working folder, making it when it is missing and the plan says so.
 fn enter_folder(plan: &ProcessPlan, root: BorrowedFd<'_>) -> Result<(), Errno> {
-    let place = folder(root, &plan.cwd)?;
+    let place = match plan.makes_folder {
+        true => folder(root, &plan.cwd)?,
+        false => {
+            let resolve = rustix::fs::ResolveFlags::IN_ROOT | rustix::fs::ResolveFlags::NO_MAGICLINKS;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::openat2(root, plan.cwd.as_c_str(), flags, Mode::empty(), resolve)?
+        }
+    };
     rustix::process::fchdir(place)
 }
 

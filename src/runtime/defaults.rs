@@ -17,7 +17,7 @@ use super::plan::{Below, Node, SystemPath};
 use crate::model::container::{DeviceMapping, NamespaceMode, Security};
 
 /// Paths that tell about or reach into the host.
-const MASKED: [&str; 12] = [
+pub const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -33,7 +33,7 @@ const MASKED: [&str; 12] = [
 ];
 
 /// Paths that change the host when written.
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Paths to hide and paths to make read-only.
 pub(super) fn system_paths(security: &Security) -> Result<(Vec<SystemPath>, Vec<SystemPath>), Error> {

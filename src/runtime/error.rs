@@ -267,6 +267,8 @@ impl Explain for Error {
             Self::ProgramRefused { .. } => 126,
             Self::WorkingFolder { source, .. } => match source.raw_os_error() {
                 Some(libc::EACCES | libc::ENOTDIR) => 126,
+                // No folder is made for a further process; Docker counts it like a program that is not there.
+                Some(libc::ENOENT) => 127,
                 _ => 125,
             },
             _ => 125,

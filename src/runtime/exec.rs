@@ -60,7 +60,9 @@ pub fn exec(target: &ExecTarget<'_>, process: &Process, privileged: bool, stdio:
         let uid = Ids::check_in(uids, gids, &user)?;
         process_plan::give_streams(&opened.plan, uid)?;
     }
-    let (plan, names) = process_plan::plan(target.spec, &process, privileged, &user, opened.plan)?;
+    let (mut plan, names) = process_plan::plan(target.spec, &process, privileged, &user, opened.plan)?;
+    // A container gets the folder that it is to work in; a mistyped one of a further process is an error.
+    plan.makes_folder = false;
     let entry = EntryPlan::new(target.spec, target.cgroup)?;
     enter(target.identity, target.cgroup, kinds, &entry, &plan, names, opened.console)?.start()
 }

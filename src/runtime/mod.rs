@@ -46,7 +46,7 @@ pub mod user;
 
 use cgroup::Hierarchy;
 pub use cgroup::{Cgroup, Stats};
-pub use defaults::sysctls;
+pub use defaults::{MASKED, READ_ONLY, sysctls};
 pub use error::Error;
 pub use exec::{ExecTarget, exec};
 pub use launch::{

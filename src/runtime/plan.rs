@@ -164,6 +164,8 @@ pub(super) struct ProcessPlan {
     pub io_priority: Option<i32>,
     /// How the program is scheduled; `None` is the default.
     pub schedule: Option<crate::sys::process::Schedule>,
+    /// Whether a working folder that is missing is made.
+    pub makes_folder: bool,
     /// The AppArmor profile that it enters.
     pub profile: Option<Profile>,
     /// Whether it is killed when the thread that made it ends.

@@ -132,6 +132,7 @@ pub(super) fn plan(
         dies_with_parent: false,
         filter,
         filter_flags: 0,
+        makes_folder: true,
         cwd: c_string(cwd)?,
         candidates: candidates(&program, &environment)?,
         own_program: OwnProgram::find()

@@ -45,6 +45,7 @@ pub(super) fn spec(name: &str) -> ContainerSpec {
         healthcheck: None,
         logging: Logging::default(),
         auto_remove: false,
+        entrypoint_length: 0,
         uid_maps: vec![],
         gid_maps: vec![],
     }

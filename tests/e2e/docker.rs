@@ -95,6 +95,52 @@ fn lists_are_filtered_and_formatted() {
 }
 
 #[test]
+fn switches_have_values_and_what_has_no_sense_is_said() {
+    let world = World::new();
+    docker(&world, "run -d --name db --rm=true --init=false -e SECRET=x --log-opt env=SECRET busybox sleep 1000");
+    docker(&world, "run -d --name web --link db:store --entrypoint sleep busybox 1000");
+    assert_eq!(docker(&world, "inspect -f {{.HostConfig.AutoRemove}}{{.HostConfig.Init}} db"), "truefalse");
+    let shown = docker(&world, "inspect -f {{.Config.Entrypoint}}{{.Config.Cmd}}{{.HostConfig.Links}} web");
+    assert_eq!(shown, "[sleep][1000][/db:/web/store]");
+    assert!(docker(&world, "exec web nslookup store").contains("Address"));
+    assert!(fails(&world, "exec -w /nowhere web pwd", 127).contains("/nowhere"));
+    assert_eq!(docker(&world, "exec web find / -maxdepth 1 -name nowhere"), "");
+    docker(&world, "pause web");
+    assert!(fails(&world, "exec web true", 1).contains("web is paused"));
+    docker(&world, "unpause web");
+    assert!(fails(&world, "run --rm --restart always busybox true", 125).contains("--restart and --rm"));
+    assert!(fails(&world, "run", 1).contains("needs"));
+    world.write("bad.env", "A=1\nB C=2\n");
+    assert!(fails(&world, "run --rm --env-file bad.env busybox true", 125).contains("bad.env:2"));
+    world.write("good.env", "A=1\n");
+    assert!(docker(&world, "exec --env-file good.env -e B=2 web env").contains("A=1\nB=2"));
+
+    // The entrypoint of a committed container is in front of what its image is given to run.
+    docker(&world, "commit web again");
+    assert_eq!(docker(&world, "image inspect -f {{.Config.Entrypoint}}{{.Config.Cmd}} again"), "[sleep][1000]");
+    docker(&world, "run --rm again 0");
+
+    // A link at the destination of `cp` stays.
+    docker(&world, "exec web ln -s ../etc/there /tmp/link");
+    world.write("file", "content");
+    docker(&world, "cp file web:/tmp/link");
+    assert_eq!(docker(&world, "exec web cat /etc/there"), "content");
+    assert_eq!(docker(&world, "exec web readlink /tmp/link"), "../etc/there");
+
+    assert!(fails(&world, "network create host", 1).contains("host"));
+    assert!(fails(&world, "network rm bridge", 1).contains("pre-defined"));
+    assert_eq!(docker(&world, "network ls -f type=builtin --format {{.Name}}"), "bridge\nhost\nnone");
+    assert_eq!(docker(&world, "network inspect -f {{.Driver}} none"), "null");
+    docker(&world, "run --name mute --log-driver none busybox true");
+    assert!(fails(&world, "logs mute", 1).contains("log driver `none`"));
+    docker(&world, "run --name told -e SECRET=x --log-opt env=SECRET busybox echo said");
+    assert_eq!(docker(&world, "logs --details told"), "SECRET=x said");
+    assert_eq!(docker(&world, "port told"), "");
+    docker(&world, "rm -f db web mute told");
+    world.expect_no_trace();
+}
+
+#[test]
 fn limits_volumes_and_ids_of_run() {
     let world = World::new();
     let script = "cat /kept/x; cat /etc/resolv.conf";

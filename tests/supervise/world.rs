@@ -72,6 +72,7 @@ impl World {
             healthcheck: None,
             logging: Logging::default(),
             auto_remove: false,
+            entrypoint_length: 0,
             uid_maps: Vec::new(),
             gid_maps: Vec::new(),
             id,

@@ -88,7 +88,8 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
             .into());
         }
     };
-    if !args.quiet {
+    // As Docker has it: a script's stderr stays empty.
+    if !args.quiet && context.terminal.stderr_is_terminal {
         context.say(&format!("Successfully copied {} to {shown}", format_bytes(bytes)));
     }
     Ok(0)

@@ -16,6 +16,9 @@ pub struct Args {
     /// Environment variable; without a value, the caller's
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     env: Vec<String>,
+    /// File of environment variables
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<std::path::PathBuf>,
     /// Which replica of the service
     #[arg(long, value_name = "N")]
     index: Option<u32>,
@@ -59,9 +62,14 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     // Compose gives a terminal and input where there are some; Docker where it is asked to.
     let terminal = args.tty || (is_service && on_terminal && !args.no_tty);
+    let mut environment = crate::model::project::OptionalMap::new();
+    for file in &args.env_file {
+        environment.extend(flags::environment_file(file)?);
+    }
+    environment.extend(flags::environment(&args.env));
     let exec = Exec {
         args: args.command.clone(),
-        environment: flags::environment(&args.env),
+        environment,
         user: args.user.clone(),
         working_dir: args.workdir.clone(),
         privileged: args.privileged,

@@ -114,19 +114,34 @@ fn inspect(context: &Context, args: &Inspect) -> Outcome {
 /// Source of the keys: moby `api/types/image/image_inspect.go`.
 pub fn description(image: &Image, references: &[crate::model::reference::Reference]) -> Value {
     let (digests, tags): (Vec<_>, Vec<_>) = references.iter().partition(|reference| reference.digest.is_some());
-    json!({
+    let mut config = json!(image.config.config);
+    if let Value::Object(keys) = &mut config {
+        for (key, default) in [("User", json!("")), ("WorkingDir", json!(""))]
+            .into_iter()
+            .chain(["Entrypoint", "Cmd", "Env", "Labels", "OnBuild", "Volumes"].map(|key| (key, Value::Null)))
+        {
+            keys.entry(key).or_insert(default);
+        }
+    }
+    let mut value = json!({
         "Id": image.id,
         "RepoTags": tags.iter().map(|reference| reference.familiar()).collect::<Vec<_>>(),
         "RepoDigests": digests.iter().map(|reference| reference.familiar()).collect::<Vec<_>>(),
         "Created": image.config.created,
         "Author": image.config.author.clone().unwrap_or_default(),
-        "Config": image.config.config,
+        "Parent": "",
+        "Comment": image.config.history.last().and_then(|step| step.comment.clone()).unwrap_or_default(),
+        "DockerVersion": "",
+        "Config": config,
         "Architecture": image.config.architecture,
-        "Variant": image.config.variant,
         "Os": image.config.os,
         "Size": image.size_bytes(),
         "RootFS": { "Type": "layers", "Layers": image.diff_ids() },
-    })
+    });
+    if let Some(variant) = &image.config.variant {
+        value["Variant"] = json!(variant);
+    }
+    value
 }
 
 /// One name of one image.
@@ -325,7 +340,7 @@ fn created(row: &Row, now: Timestamp) -> String {
 fn fields(row: &Row, id: &str, now: Timestamp) -> Map<String, Value> {
     let fields = json!({
         "Containers": "N/A",
-        "CreatedAt": row.image.config.created.clone().unwrap_or_default(),
+        "CreatedAt": prune::created(&row.image).map(time::docker_time).unwrap_or_default(),
         "CreatedSince": created(row, now),
         "Digest": row.digest,
         "ID": id,
@@ -334,6 +349,7 @@ fn fields(row: &Row, id: &str, now: Timestamp) -> Map<String, Value> {
         "Size": format_bytes(row.image.size_bytes()),
         "Tag": row.tag,
         "UniqueSize": "N/A",
+        "VirtualSize": format_bytes(row.image.size_bytes()),
     });
     match fields {
         Value::Object(fields) => fields,

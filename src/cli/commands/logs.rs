@@ -30,6 +30,9 @@ pub struct Args {
     /// With the time of each line
     #[arg(short, long)]
     timestamps: bool,
+    /// With the labels and variables that `--log-opt labels=…` and `env=…` name
+    #[arg(long)]
+    details: bool,
     /// Without the container's name before each line
     #[arg(long)]
     no_log_prefix: bool,
@@ -72,7 +75,19 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     }
     // `docker logs NAME` of one container is its bare output; a service's lines are named as Compose names them.
     let bare = scope.project.is_none() && members.len() == 1;
-    let look = Look { prefix: !args.no_log_prefix && !bare, colour: !args.no_color, timestamps: args.timestamps };
+    if let [only] = members.as_slice()
+        && context.docker
+        && !only.spec.logging.enabled
+    {
+        let text = format!("container {} has the log driver `none`: what it writes is not kept", only.spec.name);
+        return Err(Mistake::usage(text).into());
+    }
+    let look = Look {
+        prefix: !args.no_log_prefix && !bare,
+        colour: !args.no_color,
+        timestamps: args.timestamps,
+        details: args.details,
+    };
     let newcomers = newcomers.zip(scope.project.as_deref()).map(|(newcomers, project)| {
         // A name that is a container's stands for that one alone.
         let is_container = |name: &&String| scope.all().iter().any(|member| member.spec.name == **name);

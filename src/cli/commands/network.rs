@@ -1,6 +1,5 @@
-use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Map, Value, json};
 
@@ -9,6 +8,7 @@ use crate::cli::prune::{self, Chosen};
 use crate::cli::show::filter::Filters;
 use crate::cli::show::list::{self, Format, JsonList};
 use crate::cli::show::table::Table;
+use crate::cli::show::time::docker_time;
 use crate::cli::{Context, Mistake, Outcome, flags};
 use crate::model::network::{Attachment, NetworkRecord};
 use crate::model::project::{Ipam, IpamConfig};
@@ -124,6 +124,29 @@ struct Create {
     driver: String,
     #[arg(long, hide = true)]
     attachable: bool,
+    #[arg(long, hide = true)]
+    ingress: bool,
+    #[arg(long, hide = true)]
+    scope: Option<String>,
+    #[arg(long, hide = true)]
+    config_only: bool,
+    #[arg(long, hide = true)]
+    config_from: Option<String>,
+    #[arg(long, hide = true)]
+    ipam_driver: Option<String>,
+    #[arg(long, hide = true)]
+    ipam_opt: Vec<String>,
+    /// Addresses of IPv4
+    #[arg(long, value_name = "BOOL", default_value_t = true, hide_default_value = true, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    ipv4: bool,
+    /// Addresses of IPv6 as well
+    #[arg(long, value_name = "BOOL", default_value_t = false, hide_default_value = true, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    ipv6: bool,
+    /// Address that no container gets, with a name for what has it
+    #[arg(long, value_name = "NAME=ADDRESS")]
+    aux_address: Vec<String>,
     /// Without a way out
     #[arg(long)]
     internal: bool,
@@ -150,6 +173,9 @@ struct Remove {
     /// Names or ids
     #[arg(required = true)]
     networks: Vec<String>,
+    /// Networks that are not there are no mistake
+    #[arg(short, long)]
+    force: bool,
 }
 
 /// Does what the second word says.
@@ -168,6 +194,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         Verb::Inspect(args) => {
             let scope = context.in_scope()?;
             inspect::write(context, args.format.as_deref(), &args.networks, |name| {
+                if let Some(mode) = describe::network_mode_of(&scope, name) {
+                    return Ok(mode);
+                }
                 Ok(describe::network(&scope, &scope.engine.network_by_name(name)?))
             })
         }
@@ -178,45 +207,128 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
 
 fn list(context: &Context, args: &List) -> Outcome {
     let format = Format::parse(&args.format)?;
-    let filters = Filters::parse(&args.filter, &["dangling", "driver", "id", "label", "label!", "name"])?;
+    let filters =
+        Filters::parse(&args.filter, &["dangling", "driver", "id", "label", "label!", "name", "scope", "type"])?;
     let engine = context.engine()?;
+    if context.docker {
+        // It is always there with Docker; where it cannot be made yet, the list is right without it.
+        drop(engine.network_by_name(net::network::DEFAULT_NAME));
+    }
     let users = engine.network_users()?;
-    let mut networks = engine.store().networks().list()?;
-    networks.retain(|network| {
-        let dangling = users.get(&network.id).is_none_or(Vec::is_empty);
+    let mut listed: Vec<Listed> = engine.store().networks().list()?.iter().map(Listed::of).collect();
+    if context.docker {
+        listed.extend(describe::MODES.map(|(name, driver)| Listed::mode(name, driver)));
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    listed.retain(|network| {
+        let is_used = users.iter().any(|(id, users)| id.as_str() == network.id && !users.is_empty());
+        let kind = if network.is_builtin { "builtin" } else { "custom" };
         filters.accept_labels(&network.labels)
             && filters.accept("name", |name| network.name.contains(name))
-            && filters.accept("id", |id| network.id.as_str().starts_with(id))
-            && filters.accept("driver", |driver| driver == "bridge")
-            && filters.accept("dangling", |wanted| matches!(wanted, "true" | "1") == dangling)
+            && filters.accept("id", |id| network.id.starts_with(id))
+            && filters.accept("driver", |driver| driver == network.driver)
+            && filters.accept("scope", |scope| scope == "local")
+            && filters.accept("type", |wanted| wanted == kind)
+            && filters.accept("dangling", |wanted| {
+                let is_dangling = !is_used && !network.is_builtin;
+                matches!(wanted, "true" | "1") == is_dangling
+            })
     });
-    let id = |network: &NetworkRecord| {
-        if args.no_trunc { network.id.to_string() } else { network.id.short().to_owned() }
-    };
+    let id = |network: &Listed| if args.no_trunc { network.id.clone() } else { network.id[..12].to_owned() };
     let mut out = context.output();
     if args.quiet {
-        for network in &networks {
+        for network in &listed {
             writeln!(out, "{}", id(network))?;
         }
     } else {
-        let rows = networks.iter().map(row).collect();
+        let rows = listed.iter().map(|network| network.row(id(network))).collect();
         list::write(&mut out, &format, JsonList::Lines, rows, || {
             if context.docker {
                 let mut table = Table::new(["NETWORK ID", "NAME", "DRIVER", "SCOPE"]);
-                for network in &networks {
-                    table.row(vec![id(network), network.name.clone(), "bridge".into(), "local".into()]);
+                for network in &listed {
+                    table.row(vec![id(network), network.name.clone(), network.driver.into(), "local".into()]);
                 }
                 return table;
             }
             let mut table = Table::new(["NETWORK ID", "NAME", "SUBNET", "BRIDGE"]);
-            for network in &networks {
-                table.row(vec![id(network), network.name.clone(), subnets(network), network.bridge.clone()]);
+            for network in &listed {
+                table.row(vec![id(network), network.name.clone(), network.subnets.clone(), network.bridge.clone()]);
             }
             table
         })?;
     }
     out.flush()?;
     Ok(0)
+}
+
+/// A row of the list: a network, or one of the two modes that Docker lists as such.
+struct Listed {
+    id: String,
+    name: String,
+    driver: &'static str,
+    is_builtin: bool,
+    has_ipv4: bool,
+    has_ipv6: bool,
+    internal: bool,
+    subnets: String,
+    bridge: String,
+    created: String,
+    labels: std::collections::BTreeMap<String, String>,
+}
+
+impl Listed {
+    fn of(network: &NetworkRecord) -> Self {
+        let subnets = network.subnets.iter().map(|subnet| format!("{}/{}", subnet.address, subnet.prefix));
+        Self {
+            id: network.id.to_string(),
+            name: network.name.clone(),
+            driver: "bridge",
+            is_builtin: network.name == net::network::DEFAULT_NAME,
+            has_ipv4: network.subnets.iter().any(|subnet| subnet.address.is_ipv4()),
+            has_ipv6: network.subnets.iter().any(|subnet| subnet.address.is_ipv6()),
+            internal: network.internal,
+            subnets: subnets.collect::<Vec<_>>().join(", "),
+            bridge: network.bridge.clone(),
+            created: docker_time(network.created),
+            labels: network.labels.clone(),
+        }
+    }
+
+    fn mode(name: &str, driver: &'static str) -> Self {
+        Self {
+            id: describe::mode_id(name),
+            name: name.to_owned(),
+            driver,
+            is_builtin: true,
+            has_ipv4: true,
+            has_ipv6: false,
+            internal: false,
+            subnets: String::new(),
+            bridge: String::new(),
+            created: String::new(),
+            labels: std::collections::BTreeMap::new(),
+        }
+    }
+
+    fn row(&self, id: String) -> Map<String, Value> {
+        let row = json!({
+            "ID": id,
+            "Name": self.name,
+            "Driver": self.driver,
+            "Scope": "local",
+            "IPv4": self.has_ipv4.to_string(),
+            "IPv6": self.has_ipv6.to_string(),
+            "Internal": self.internal.to_string(),
+            "Subnets": self.subnets,
+            "Bridge": self.bridge,
+            "CreatedAt": self.created,
+            "Labels": crate::cli::show::container::labels(&self.labels),
+        });
+        match row {
+            Value::Object(fields) => fields,
+            _ => Map::new(),
+        }
+    }
 }
 
 fn prune(context: &Context, args: &Prune) -> Outcome {
@@ -232,58 +344,93 @@ fn prune(context: &Context, args: &Prune) -> Outcome {
     Ok(0)
 }
 
-fn subnets(network: &NetworkRecord) -> String {
-    let subnets = network.subnets.iter().map(|subnet| format!("{}/{}", subnet.address, subnet.prefix));
-    subnets.collect::<Vec<_>>().join(", ")
-}
-
-fn row(network: &NetworkRecord) -> Map<String, Value> {
-    let row = json!({
-        "ID": network.id.short(),
-        "Name": network.name,
-        "Driver": "bridge",
-        "Scope": "local",
-        "Internal": network.internal.to_string(),
-        "Subnets": subnets(network),
-        "Bridge": network.bridge,
-        "CreatedAt": network.created.to_string(),
-        "Labels": crate::cli::show::container::labels(&network.labels),
-    });
-    match row {
-        Value::Object(fields) => fields,
-        _ => Map::new(),
-    }
-}
-
 fn create(context: &Context, args: &Create) -> Outcome {
     if args.driver != "bridge" {
         let reason = "networks are bridges here (`host` and `none` are given to a container directly)";
         return Err(Mistake::value("--driver", &args.driver, reason).into());
     }
-    let config: Vec<IpamConfig> = args
-        .subnet
-        .iter()
-        .enumerate()
-        .map(|(index, subnet)| IpamConfig {
-            subnet: Some(subnet.clone()),
-            gateway: args.gateway.get(index).cloned(),
-            ip_range: args.ip_range.get(index).cloned(),
-            aux_addresses: BTreeMap::new(),
-        })
-        .collect();
+    for (flag, value) in [
+        ("--scope", args.scope.as_deref().filter(|scope| *scope != "local")),
+        ("--ipam-driver", args.ipam_driver.as_deref().filter(|driver| *driver != "default")),
+        ("--ipam-opt", args.ipam_opt.first().map(String::as_str)),
+        ("--config-from", args.config_from.as_deref()),
+        ("--config-only", args.config_only.then_some("true")),
+        ("--ingress", args.ingress.then_some("true")),
+    ] {
+        if let Some(value) = value {
+            return Err(Mistake::value(
+                flag,
+                value,
+                "networks are bridges of this host, with addresses that wharf gives",
+            )
+            .into());
+        }
+    }
+    let config = subnets_of(args)?;
+    if matches!(args.name.as_str(), "host" | "none" | "bridge" | "default") {
+        return Err(
+            Mistake::usage(format!("a network cannot be called {}: the name is a network mode's", args.name)).into()
+        );
+    }
+    let engine = context.engine()?;
+    if engine.store().networks().find(&args.name).is_ok_and(|network| network.name == args.name) {
+        return Err(Mistake::usage(format!("network with name {} already exists", args.name)).into());
+    }
     let wish = net::network::Wish {
         name: args.name.clone(),
         internal: args.internal,
         ipam: (!config.is_empty()).then_some(Ipam { driver: None, config }),
         options: flags::labels(&args.opt),
         labels: flags::labels(&args.label),
-        ..net::network::Wish::default()
+        families: net::subnet::Families { ipv4: args.ipv4, ipv6: args.ipv6 },
     };
-    let record = context.engine()?.create_network(wish)?;
+    let record = engine.create_network(wish)?;
     let mut out = context.output();
     writeln!(out, "{}", record.id)?;
     out.flush()?;
     Ok(0)
+}
+
+/// Each range with the gateway, the part and the addresses that lie in it, whatever order they were typed in.
+fn subnets_of(args: &Create) -> Result<Vec<IpamConfig>, Mistake> {
+    let mut subnets = Vec::new();
+    for text in &args.subnet {
+        let (address, prefix) = text.split_once('/').unwrap_or((text, ""));
+        let (Ok(address), Ok(prefix)) = (address.parse::<IpAddr>(), prefix.parse::<u8>()) else {
+            return Err(Mistake::value("--subnet", text, "it takes ADDRESS/LENGTH, such as 10.1.0.0/24"));
+        };
+        subnets.push((address, prefix));
+    }
+    let mut configs: Vec<IpamConfig> =
+        args.subnet.iter().map(|subnet| IpamConfig { subnet: Some(subnet.clone()), ..IpamConfig::default() }).collect();
+    let place = |flag: &'static str, text: &str, address: &str| -> Result<usize, Mistake> {
+        let parsed = address.parse::<IpAddr>().map_err(|_| Mistake::value(flag, text, "it is not an address"))?;
+        let found = subnets.iter().position(|(subnet, prefix)| shares(parsed, *subnet, *prefix));
+        found.ok_or_else(|| Mistake::value(flag, text, "it is in no --subnet"))
+    };
+    for text in &args.gateway {
+        configs[place("--gateway", text, text)?].gateway = Some(text.clone());
+    }
+    for text in &args.ip_range {
+        let address = text.split_once('/').map_or(text.as_str(), |(address, _)| address);
+        configs[place("--ip-range", text, address)?].ip_range = Some(text.clone());
+    }
+    for text in &args.aux_address {
+        let (name, address) =
+            text.split_once('=').ok_or_else(|| Mistake::value("--aux-address", text, "it takes NAME=ADDRESS"))?;
+        configs[place("--aux-address", text, address)?].aux_addresses.insert(name.to_owned(), address.to_owned());
+    }
+    Ok(configs)
+}
+
+/// Whether an address has the first bits of another one.
+fn shares(address: IpAddr, other: IpAddr, bits: u8) -> bool {
+    let bits = u32::from(bits);
+    match (address, other) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits.min(32),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits.min(128),
+        _ => false,
+    }
 }
 
 fn connect(context: &Context, args: &Connect) -> Outcome {
@@ -318,7 +465,13 @@ fn remove(context: &Context, args: &Remove) -> Outcome {
     let engine = context.engine()?;
     let mut out = context.output();
     for name in &args.networks {
-        let network = engine.store().networks().find(name)?;
+        let network = match engine.store().networks().find(name) {
+            Err(error) if error.is_not_found() && args.force => continue,
+            found => found?,
+        };
+        if context.docker && network.name == net::network::DEFAULT_NAME {
+            return Err(Mistake::usage("bridge is a pre-defined network and cannot be removed").into());
+        }
         engine.remove_network(&network.id)?;
         writeln!(out, "{name}")?;
         out.flush()?;

@@ -23,7 +23,11 @@ pub struct Args {
 /// Prints the addresses, one a line.
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let scope = context.in_scope()?;
-    let member = scope.running(context, &args.target, args.index)?;
+    let member = match context.docker {
+        // A stopped container publishes nothing, which is no mistake.
+        true => scope.container(&args.target)?,
+        false => scope.running(context, &args.target, args.index)?,
+    };
     let ports = container::publishers(&member.state);
     let mut out = context.output();
     match &args.private_port {

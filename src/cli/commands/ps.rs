@@ -10,7 +10,7 @@ use crate::cli::show::list::{self, Format, JsonList};
 use crate::cli::show::table::Table;
 use crate::cli::show::{container, time};
 use crate::cli::{Context, Failure, Mistake, Outcome};
-use crate::model::container::{MountSource, NetworkMode, Status};
+use crate::model::container::{MountSource, NetworkMode, PortBinding, Status};
 
 /// List containers: those of the project in scope, else all
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long)]
     services: bool,
     /// Only those with this property: status=running, name=TEXT, label=KEY[=VALUE], ancestor=IMAGE ...
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// Only those in this state: created, running, paused, restarting, exited, dead
     #[arg(long, value_name = "STATUS")]
@@ -110,9 +110,9 @@ fn candidates<'s>(context: &Context, scope: &'s InScope, args: &Args) -> Result<
 }
 
 /// Properties that `--filter` knows.
-const FILTERS: [&str; 13] = [
-    "ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network", "publish", "since", "status",
-    "volume",
+const FILTERS: [&str; 14] = [
+    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name", "network", "publish",
+    "since", "status", "volume",
 ];
 
 /// What `--all`, `--status` and `--filter` say together.
@@ -125,6 +125,9 @@ struct Wanted {
 impl Wanted {
     fn parse(args: &Args) -> Result<Self, Mistake> {
         let filters = Filters::parse(&args.filter, &FILTERS)?;
+        if let Some(code) = filters.values("exited").iter().find(|code| code.parse::<i32>().is_err()) {
+            return Err(Mistake::value("--filter", &format!("exited={code}"), "it takes an exit code"));
+        }
         let mut statuses = Vec::new();
         for status in &args.status {
             statuses.push(parse_status("--status", status)?);
@@ -151,6 +154,7 @@ impl Wanted {
         };
         status
             && filters.accept_labels(&spec.labels)
+            && filters.accept("is-task", |wanted| matches!(wanted, "false" | "0"))
             && filters.accept("id", |id| spec.id.as_str().starts_with(id))
             && filters.accept("name", |name| fits_name(&spec.name, name))
             && filters.accept("exited", |code| state.status == Status::Exited && code == state.exit_code.to_string())
@@ -177,10 +181,12 @@ impl Wanted {
                 state.ports.iter().any(|other| has_port(port, other.host_port, &other.protocol.to_string()))
             })
             && filters.accept("expose", |port| {
+                let published = |port: &PortBinding| (port.container_port.to_string(), port.protocol.to_string());
                 let declared = spec.exposed_ports.iter().filter_map(|text| text.split_once('/'));
+                let declared = declared.map(|(number, kind)| (number.to_owned(), kind.to_owned()));
                 declared
-                    .into_iter()
-                    .any(|(number, kind)| number.parse().is_ok_and(|number| has_port(port, number, kind)))
+                    .chain(spec.ports.iter().map(published))
+                    .any(|(number, kind)| number.parse().is_ok_and(|number| has_port(port, number, &kind)))
             })
     }
 }

@@ -16,7 +16,7 @@ use crate::engine::request::Request;
 use crate::engine::up::Up;
 use crate::graph::converge::Wish;
 use crate::image::Platforms;
-use crate::model::container::{Mount, MountSource};
+use crate::model::container::{Mount, MountSource, NetworkMode};
 use crate::model::image::Image;
 use crate::model::project::{Project, Service};
 use crate::model::reference::Reference;
@@ -309,6 +309,28 @@ fn mounts_of(engine: &Engine, text: &str, mounts: &[Mount]) -> Result<Vec<Mount>
     Ok(others.map(|mount| Mount { read_only: mount.read_only || mode == "ro", ..mount }).collect())
 }
 
+/// `--link NAME[:ALIAS]`: another name of a container that shares a network with this one, known to this one only.
+fn link_to(engine: &Engine, text: &str, request: &mut Request) -> Result<(), Failure> {
+    let (name, alias) = text.rsplit_once(':').unwrap_or((text, text));
+    let containers = engine.store().containers();
+    let other = containers.spec(&containers.find(name)?)?;
+    let alias = if alias == text { other.name.clone() } else { alias.to_owned() };
+    let mut is_linked = false;
+    if let Some(NetworkMode::Networks { attachments }) = &mut request.network {
+        for attachment in attachments {
+            if other.network.networks().any(|id| *id == attachment.network) {
+                attachment.links.insert(alias.to_lowercase(), other.name.to_lowercase());
+                is_linked = true;
+            }
+        }
+    }
+    if !is_linked {
+        let reason = format!("{} is in none of this container's networks", other.name);
+        return Err(Mistake::value("--link", text, &reason).into());
+    }
+    Ok(())
+}
+
 /// Makes the container; its id goes to `--cidfile`, which must not be there yet.
 fn make(args: &Args, engine: &Engine, request: Request, image: &Image) -> Result<ContainerId, Failure> {
     let Some(path) = &args.container.more.cidfile else { return Ok(engine.create(request, image)?) };
@@ -338,11 +360,29 @@ fn finish_request(args: &Args, engine: &Engine, request: &mut Request) -> Result
     if let Some(network) = &mut request.network {
         args.container.more.apply_addresses(network)?;
     }
+    for link in &args.container.more.link {
+        link_to(engine, link, request)?;
+    }
+    for text in &args.container.mount {
+        let Some(name) = flags::volume::image_of_mount(text) else { continue };
+        let image = engine.store().images().find(name)?;
+        let wanted = flags::volume::parse_mount(text, &folder)?.target;
+        for mount in request.mounts.iter_mut().filter(|mount| mount.target == wanted) {
+            if let MountSource::Image { layers, .. } = &mut mount.source {
+                *layers = image.diff_ids();
+            }
+        }
+    }
     for from in &args.container.more.volumes_from {
         request.mounts.extend(mounts_of(engine, from, &request.mounts)?);
     }
     if !args.command.is_empty() {
         request.command = Some(args.command.clone());
+    }
+    if args.rm && args.container.restart.as_deref().is_some_and(|policy| policy != "no") {
+        return Err(
+            Mistake::usage("--restart and --rm cannot be used together: one keeps what the other removes").into()
+        );
     }
     request.auto_remove = args.rm;
     Ok(())

@@ -15,8 +15,13 @@ pub struct Args {
 /// Lists processes.
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let scope = context.in_scope()?;
-    let members: Vec<&Member> =
-        scope.select(context, &args.targets)?.into_iter().filter(|member| member.is_up()).collect();
+    let mut members: Vec<&Member> = scope.select(context, &args.targets)?;
+    if context.docker
+        && let Some(stopped) = members.iter().find(|member| !member.is_up())
+    {
+        return Err(crate::engine::Error::NotRunning { name: stopped.spec.name.clone() }.into());
+    }
+    members.retain(|member| member.is_up());
     let in_project = scope.project.is_some();
     let first = if in_project { ["SERVICE", "#"] } else { ["CONTAINER", ""] };
     let columns = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"];

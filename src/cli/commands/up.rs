@@ -293,7 +293,8 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         })?;
         return if context.global.dry_run { context.print_plan(&plan) } else { Ok(0) };
     }
-    let look = Look { prefix: !args.no_log_prefix, colour: !args.no_color, timestamps: args.timestamps };
+    let look =
+        Look { prefix: !args.no_log_prefix, colour: !args.no_color, timestamps: args.timestamps, details: false };
     Attached {
         context,
         engine: &engine,

@@ -2,11 +2,12 @@
 //!
 //! Source of the keys: moby `api/types/container`, `api/types/volume`, `api/types/network`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::base::id::{ContainerId, Digest, NetworkId};
 use crate::cli::Failure;
 use crate::cli::members::{InScope, Member};
 use crate::cli::show::container;
@@ -15,7 +16,7 @@ use crate::model::container::{
     ContainerSpec, ContainerState, HealthStatus, Mount, MountSource, NamespaceMode, NetworkMode, RestartPolicy,
     Seccomp, Status, UserNamespaceMode,
 };
-use crate::model::network::NetworkRecord;
+use crate::model::network::{Attachment, NetworkRecord};
 use crate::model::volume::VolumeRecord;
 use crate::store::Store;
 
@@ -52,6 +53,9 @@ pub fn container(scope: &InScope, member: &Member, with_size: bool) -> Result<Va
         "GraphDriver": {
             "Name": "overlay2",
             "Data": {
+                "ID": spec.id,
+                "LowerDir": lower_folders(store, spec),
+                "MergedDir": root_of(state),
                 "UpperDir": containers.upper_folder(&spec.id),
                 "WorkDir": containers.work_folder(&spec.id),
             },
@@ -69,6 +73,27 @@ pub fn container(scope: &InScope, member: &Member, with_size: bool) -> Result<Va
     Ok(value)
 }
 
+/// The layers below a container's own, the top-most first, as overlayfs takes them.
+fn lower_folders(store: &Store, spec: &ContainerSpec) -> String {
+    let folders = spec.layers.iter().rev().map(|layer| store.layers().path(layer).display().to_string());
+    folders.collect::<Vec<_>>().join(":")
+}
+
+fn first_process(state: &ContainerState) -> Option<i32> {
+    let up = matches!(state.status, Status::Running | Status::Paused);
+    state.process.filter(|_| up).map(|process| process.pid)
+}
+
+/// Where the host sees the files of a running container: nothing is mounted for it outside.
+fn root_of(state: &ContainerState) -> String {
+    first_process(state).map(|pid| format!("/proc/{pid}/root")).unwrap_or_default()
+}
+
+/// A name for a container's place in a network that nobody else has.
+fn endpoint_id(container: &ContainerId, network: &NetworkId) -> String {
+    Digest::of(format!("{container} {network}").as_bytes()).hex().to_owned()
+}
+
 fn state_of(state: &ContainerState) -> Value {
     let time = |time: Option<Timestamp>| time.map_or_else(|| NEVER.to_owned(), nanosecond_time);
     let up = matches!(state.status, Status::Running | Status::Paused);
@@ -79,7 +104,7 @@ fn state_of(state: &ContainerState) -> Value {
         "Restarting": state.status == Status::Restarting,
         "OOMKilled": state.oom_killed,
         "Dead": state.status == Status::Dead,
-        "Pid": state.process.filter(|_| up).map_or(0, |process| process.pid),
+        "Pid": first_process(state).unwrap_or(0),
         "ExitCode": state.exit_code,
         "Error": state.error.clone().unwrap_or_default(),
         "StartedAt": time(state.started_at),
@@ -106,7 +131,10 @@ fn state_of(state: &ContainerState) -> Value {
 
 fn config(spec: &ContainerSpec) -> Value {
     let process = &spec.process;
-    let exposed: BTreeMap<&String, Value> = spec.exposed_ports.iter().map(|port| (port, json!({}))).collect();
+    let published = spec.ports.iter().map(|port| format!("{}/{}", port.container_port, port.protocol));
+    let exposed: BTreeMap<String, Value> =
+        spec.exposed_ports.iter().cloned().chain(published).map(|port| (port, json!({}))).collect();
+    let (entrypoint, command) = spec.entrypoint_and_command();
     let volumes: BTreeMap<&String, Value> = spec
         .mounts
         .iter()
@@ -124,11 +152,12 @@ fn config(spec: &ContainerSpec) -> Value {
         "OpenStdin": process.stdin_open,
         "StdinOnce": process.stdin_open,
         "Env": process.env,
-        "Cmd": process.args,
+        "Cmd": list_or_null(command),
         "Image": spec.image,
         "Volumes": if volumes.is_empty() { Value::Null } else { json!(volumes) },
         "WorkingDir": process.cwd,
-        "Entrypoint": null,
+        "Entrypoint": list_or_null(entrypoint),
+        "OnBuild": null,
         "Labels": spec.labels,
         "StopSignal": crate::engine::signal::name(spec.stop_signal),
         "StopTimeout": spec.stop_timeout_ms / 1000,
@@ -138,7 +167,11 @@ fn config(spec: &ContainerSpec) -> Value {
     }
     if let Some(check) = &spec.healthcheck {
         let nanoseconds = |ms: u64| ms.saturating_mul(1_000_000);
-        value["Healthcheck"] = json!({"Test": check.args, "Interval": nanoseconds(check.interval_ms),
+        let test: Vec<&str> = match check.args.as_slice() {
+            [shell, flag, text] if shell == "/bin/sh" && flag == "-c" => vec!["CMD-SHELL", text],
+            words => std::iter::once("CMD").chain(words.iter().map(String::as_str)).collect(),
+        };
+        value["Healthcheck"] = json!({"Test": test, "Interval": nanoseconds(check.interval_ms),
             "Timeout": nanoseconds(check.timeout_ms), "StartPeriod": nanoseconds(check.start_period_ms),
             "StartInterval": nanoseconds(check.start_interval_ms), "Retries": check.retries});
     }
@@ -156,7 +189,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
                 MountSource::Volume { name, anonymous: false, .. } => name.clone(),
                 _ => return None,
             };
-            Some(format!("{source}:{}:{}", mount.target, if mount.read_only { "ro" } else { "rw" }))
+            Some(format!("{source}:{}{}", mount.target, if mount.read_only { ":ro" } else { "" }))
         })
         .collect();
     let mut ports: Map<String, Value> = Map::new();
@@ -213,12 +246,30 @@ fn host_config(spec: &ContainerSpec) -> Value {
         "Devices": devices,
         "DeviceCgroupRules": list_or_null(&security.device_cgroup_rules),
         "MemoryReservation": resources.memory_reservation_bytes.unwrap_or(0),
-        "MemorySwap": resources.memory_swap_bytes.unwrap_or(0),
+        "MemorySwap": resources.memory_swap_bytes.unwrap_or_else(|| twice(resources.memory_bytes)),
         "MemorySwappiness": resources.memory_swappiness,
         "OomKillDisable": resources.oom_kill_disable,
         "PidsLimit": resources.pids,
         "Ulimits": ulimits,
+        "BlkioWeight": resources.block.weight.unwrap_or(0),
+        "BlkioWeightDevice": per_device("Weight", &resources.block.weights),
+        "BlkioDeviceReadBps": per_device("Rate", &resources.block.read_bytes),
+        "BlkioDeviceWriteBps": per_device("Rate", &resources.block.write_bytes),
+        "BlkioDeviceReadIOps": per_device("Rate", &resources.block.read_operations),
+        "BlkioDeviceWriteIOps": per_device("Rate", &resources.block.write_operations),
+        "CgroupParent": "",
+        "CpuRealtimePeriod": 0,
+        "CpuRealtimeRuntime": 0,
+        "CpuCount": 0,
+        "CpuPercent": 0,
+        "IOMaximumIOps": 0,
+        "IOMaximumBandwidth": 0,
+        "DeviceRequests": null,
     });
+    let (masked, read_only) = match security.privileged || security.unmasked {
+        true => (Value::Null, Value::Null),
+        false => (json!(crate::runtime::MASKED), json!(crate::runtime::READ_ONLY)),
+    };
     let mut value = json!({
         "Binds": if binds.is_empty() { Value::Null } else { json!(binds) },
         "ContainerIDFile": "",
@@ -231,8 +282,16 @@ fn host_config(spec: &ContainerSpec) -> Value {
         "PortBindings": ports,
         "RestartPolicy": {"Name": restart, "MaximumRetryCount": count},
         "AutoRemove": spec.auto_remove,
-        "CapAdd": list_or_null(&security.cap_add),
-        "CapDrop": list_or_null(&security.cap_drop),
+        "CapAdd": capabilities(&security.cap_add),
+        "CapDrop": capabilities(&security.cap_drop),
+        "Cgroup": "",
+        "ConsoleSize": [0, 0],
+        "Isolation": "",
+        "Links": links(spec),
+        "MaskedPaths": masked,
+        "ReadonlyPaths": read_only,
+        "VolumeDriver": "",
+        "VolumesFrom": null,
         "CgroupnsMode": namespace(&security.cgroup, "private"),
         "Dns": spec.dns,
         "DnsOptions": spec.dns_options,
@@ -254,6 +313,33 @@ fn host_config(spec: &ContainerSpec) -> Value {
         all.extend(more);
     }
     value
+}
+
+/// The swap of a container whose memory alone is limited: memory and as much again.
+fn twice(memory: Option<u64>) -> i64 {
+    memory.map_or(0, |bytes| i64::try_from(bytes.saturating_mul(2)).unwrap_or(i64::MAX))
+}
+
+fn per_device<N: serde::Serialize>(key: &str, limits: &BTreeMap<std::path::PathBuf, N>) -> Value {
+    limits.iter().map(|(path, limit)| json!({"Path": path, key: limit})).collect()
+}
+
+/// Docker's spelling: `CAP_NET_ADMIN`, whatever was typed.
+fn capabilities(names: &[String]) -> Value {
+    let full = |name: &String| match name.to_ascii_uppercase() {
+        all if all == "ALL" => all,
+        name if name.starts_with("CAP_") => name,
+        name => format!("CAP_{name}"),
+    };
+    list_or_null(&names.iter().map(full).collect::<Vec<_>>())
+}
+
+/// `/other:/own/alias`.
+fn links(spec: &ContainerSpec) -> Value {
+    let NetworkMode::Networks { attachments } = &spec.network else { return Value::Null };
+    let all = attachments.iter().flat_map(|attachment| &attachment.links);
+    let links: BTreeSet<String> = all.map(|(alias, name)| format!("/{name}:/{}/{alias}", spec.name)).collect();
+    if links.is_empty() { Value::Null } else { json!(links) }
 }
 
 fn list_or_null(list: &[String]) -> Value {
@@ -301,7 +387,12 @@ fn mount_of(store: &Store, mount: &Mount) -> Value {
         MountSource::Bind { propagation, .. } => propagation.clone().unwrap_or_else(|| "rprivate".to_owned()),
         _ => String::new(),
     };
-    let mut value = json!({"Type": kind, "Source": source, "Destination": mount.target, "Mode": "",
+    let mode = match (&mount.source, mount.read_only) {
+        (MountSource::Bind { .. } | MountSource::Volume { .. }, true) => "ro",
+        (MountSource::Volume { .. }, false) => "z",
+        _ => "",
+    };
+    let mut value = json!({"Type": kind, "Source": source, "Destination": mount.target, "Mode": mode,
         "RW": !mount.read_only, "Propagation": propagation});
     if let Some(name) = name {
         value["Name"] = json!(name);
@@ -341,21 +432,21 @@ fn network_settings(scope: &InScope, spec: &ContainerSpec, state: &ContainerStat
         networks.insert(
             attachment.network_name.clone(),
             json!({
-                "IPAMConfig": null,
+                "IPAMConfig": wished_addresses(attachment),
                 "Links": null,
-                "Aliases": attachment.aliases,
+                "Aliases": list_or_null(&attachment.aliases),
                 "MacAddress": endpoint.map(|e| e.mac.clone()).unwrap_or_default(),
                 "DriverOpts": null,
                 "GwPriority": attachment.gateway_priority,
                 "NetworkID": attachment.network,
-                "EndpointID": "",
+                "EndpointID": endpoint.map(|e| endpoint_id(&spec.id, &e.network)).unwrap_or_default(),
                 "Gateway": gateway(false),
                 "IPAddress": ipv4.map(|(ip, _)| ip.to_string()).unwrap_or_default(),
                 "IPPrefixLen": ipv4.map_or(0, |(_, prefix)| prefix),
                 "IPv6Gateway": gateway(true),
                 "GlobalIPv6Address": ipv6.map(|(ip, _)| ip.to_string()).unwrap_or_default(),
                 "GlobalIPv6PrefixLen": ipv6.map_or(0, |(_, prefix)| prefix),
-                "DNSNames": endpoint.map(|e| e.names.clone()).unwrap_or_default(),
+                "DNSNames": endpoint.map(|e| e.names.clone()),
             }),
         );
     }
@@ -366,10 +457,15 @@ fn network_settings(scope: &InScope, spec: &ContainerSpec, state: &ContainerStat
     let bridge = attachments.first().and_then(|a| scope.engine.network_by_name(a.network.as_str()).ok());
     json!({
         "Bridge": bridge.map(|network| network.bridge).unwrap_or_default(),
-        "SandboxID": "",
-        "SandboxKey": "",
+        "SandboxID": if up { spec.id.as_str() } else { "" },
+        "SandboxKey": first_process(state).map(|pid| format!("/proc/{pid}/ns/net")).unwrap_or_default(),
         "Ports": ports,
-        "EndpointID": "",
+        "HairpinMode": false,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": null,
+        "SecondaryIPv6Addresses": null,
+        "EndpointID": text("EndpointID"),
         "Gateway": text("Gateway"),
         "GlobalIPv6Address": text("GlobalIPv6Address"),
         "GlobalIPv6PrefixLen": number("GlobalIPv6PrefixLen"),
@@ -379,6 +475,21 @@ fn network_settings(scope: &InScope, spec: &ContainerSpec, state: &ContainerStat
         "MacAddress": text("MacAddress"),
         "Networks": networks,
     })
+}
+
+/// The addresses that were asked for.
+fn wished_addresses(attachment: &Attachment) -> Value {
+    let mut wished = Map::new();
+    if let Some(address) = attachment.ipv4 {
+        wished.insert("IPv4Address".into(), json!(address));
+    }
+    if let Some(address) = attachment.ipv6 {
+        wished.insert("IPv6Address".into(), json!(address));
+    }
+    if !attachment.link_local.is_empty() {
+        wished.insert("LinkLocalIPs".into(), json!(attachment.link_local));
+    }
+    if wished.is_empty() { Value::Null } else { Value::Object(wished) }
 }
 
 /// A volume.
@@ -410,12 +521,26 @@ pub fn network(scope: &InScope, network: &NetworkRecord) -> Value {
                 member.spec.id.to_string(),
                 json!({
                     "Name": member.spec.name,
-                    "EndpointID": "",
+                    "EndpointID": endpoint_id(&member.spec.id, &network.id),
                     "MacAddress": endpoint.mac,
                     "IPv4Address": endpoint.ipv4.map(|(ip, prefix)| format!("{ip}/{prefix}")).unwrap_or_default(),
                     "IPv6Address": endpoint.ipv6.map(|(ip, prefix)| format!("{ip}/{prefix}")).unwrap_or_default(),
                 }),
             );
+        }
+    }
+    let is_default = network.name == crate::net::network::DEFAULT_NAME;
+    let mut options = network.options.clone();
+    if is_default {
+        for (key, value) in [
+            ("bridge.default_bridge", "true".to_owned()),
+            ("bridge.enable_icc", "true".to_owned()),
+            ("bridge.enable_ip_masquerade", "true".to_owned()),
+            ("bridge.host_binding_ipv4", "0.0.0.0".to_owned()),
+            ("bridge.name", network.bridge.clone()),
+            ("driver.mtu", network.mtu.to_string()),
+        ] {
+            options.entry(format!("com.docker.network.{key}")).or_insert(value);
         }
     }
     json!({
@@ -426,14 +551,60 @@ pub fn network(scope: &InScope, network: &NetworkRecord) -> Value {
         "Driver": "bridge",
         "EnableIPv4": network.subnets.iter().any(|subnet| subnet.address.is_ipv4()),
         "EnableIPv6": network.subnets.iter().any(|subnet| subnet.address.is_ipv6()),
-        "IPAM": {"Driver": "default", "Options": null, "Config": ipam},
+        "IPAM": {"Driver": "default", "Options": if is_default { Value::Null } else { json!({}) }, "Config": ipam},
         "Internal": network.internal,
         "Attachable": false,
         "Ingress": false,
         "ConfigFrom": {"Network": ""},
         "ConfigOnly": false,
         "Containers": containers,
-        "Options": network.options,
+        "Options": options,
         "Labels": network.labels,
     })
+}
+
+/// The networks that are none: the mode of a container, and what Docker says drives it.
+pub const MODES: [(&str, &str); 2] = [("host", "host"), ("none", "null")];
+
+/// The id that `host` and `none` have in Docker's lists.
+pub fn mode_id(name: &str) -> String {
+    Digest::of(name.as_bytes()).hex().to_owned()
+}
+
+/// `host` or `none`, with the containers that run in it. `None`: it is neither.
+pub fn network_mode_of(scope: &InScope, name: &str) -> Option<Value> {
+    let (name, driver) = MODES.into_iter().find(|(known, _)| *known == name)?;
+    let is_in = |mode: &NetworkMode| match mode {
+        NetworkMode::Host => name == "host",
+        NetworkMode::None => name == "none",
+        _ => false,
+    };
+    let containers: Map<String, Value> = scope
+        .all()
+        .iter()
+        .filter(|member| member.is_up() && is_in(&member.spec.network))
+        .map(|member| {
+            let value = json!({"Name": member.spec.name, "EndpointID": "", "MacAddress": "", "IPv4Address": "",
+                "IPv6Address": ""});
+            (member.spec.id.to_string(), value)
+        })
+        .collect();
+    Some(json!({
+        "Name": name,
+        "Id": mode_id(name),
+        "Created": NEVER,
+        "Scope": "local",
+        "Driver": driver,
+        "EnableIPv4": true,
+        "EnableIPv6": false,
+        "IPAM": {"Driver": "default", "Options": null, "Config": null},
+        "Internal": false,
+        "Attachable": false,
+        "Ingress": false,
+        "ConfigFrom": {"Network": ""},
+        "ConfigOnly": false,
+        "Containers": containers,
+        "Options": {},
+        "Labels": {},
+    }))
 }

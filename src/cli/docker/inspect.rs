@@ -99,6 +99,9 @@ fn find(scope: &InScope, kind: Kind, name: &str, size: bool) -> Result<Option<Va
             Err(error) if error.is_not_found() => None,
             Err(error) => return Err(error.into()),
         },
+        Kind::Network if describe::MODES.iter().any(|(mode, _)| *mode == name) => {
+            describe::network_mode_of(scope, name)
+        }
         Kind::Network => match scope.engine.network_by_name(name) {
             Ok(found) => Some(describe::network(scope, &found)),
             Err(_) => None,

@@ -8,6 +8,7 @@ use super::{port, volume};
 use crate::base::units::{parse_bytes, parse_duration};
 use crate::cli::{Failure, Mistake};
 use crate::engine::request::{HealthWish, Request};
+use crate::engine::service::log_options;
 use crate::engine::users;
 use crate::model::container::{DeviceMapping, Logging, NamespaceMode, RestartPolicy, Seccomp};
 
@@ -327,27 +328,17 @@ impl ContainerFlags {
     }
 
     fn logging(&self) -> Result<Logging, Mistake> {
-        let mut logging = Logging::default();
-        match self.log_driver.as_deref() {
-            None | Some("json-file" | "local") => {}
-            Some("none") => logging.enabled = false,
-            Some(other) => return Err(Mistake::value("--log-driver", other, "it takes json-file, local or none")),
+        let driver = self.log_driver.as_deref().unwrap_or("json-file");
+        if !matches!(driver, "json-file" | "local" | "none") {
+            return Err(Mistake::value("--log-driver", driver, "it takes json-file, local or none"));
         }
+        let mut options = Vec::new();
         for option in &self.log_opt {
-            match option.split_once('=') {
-                Some(("max-size", size)) => {
-                    logging.max_size_bytes =
-                        parse_bytes(size).map_err(|error| Mistake::value("--log-opt", option, error))?;
-                }
-                Some(("max-file", count)) => {
-                    let count = count.parse().ok().filter(|count| *count > 0);
-                    logging.max_files = count
-                        .ok_or_else(|| Mistake::value("--log-opt", option, "the number of files is at least 1"))?;
-                }
-                _ => return Err(Mistake::value("--log-opt", option, "it takes max-size=SIZE and max-file=NUMBER")),
-            }
+            options
+                .push(option.split_once('=').ok_or_else(|| Mistake::value("--log-opt", option, "it takes KEY=VALUE"))?);
         }
-        Ok(logging)
+        log_options(driver, options.iter().copied())
+            .map_err(|error| Mistake::value("--log-opt", &self.log_opt.join(" "), error))
     }
 }
 

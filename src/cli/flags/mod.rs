@@ -34,13 +34,28 @@ pub fn environment(entries: &[String]) -> OptionalMap {
 /// A file of `KEY=value` lines as `docker run --env-file` reads it: no quotes, `#` begins a comment line.
 pub fn environment_file(path: &Path) -> Result<OptionalMap, super::Failure> {
     let content = read_limited(path, ENVIRONMENT_BYTES_MAX)?;
-    let text = String::from_utf8_lossy(&content);
-    let lines: Vec<String> = text
-        .lines()
-        .map(str::trim_start)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect();
+    environment_lines(&String::from_utf8_lossy(&content))
+        .map_err(|(number, reason)| super::Mistake::usage(format!("{}:{number}: {reason}", path.display())).into())
+}
+
+/// Errors: the line's number, and what is wrong with it.
+fn environment_lines(text: &str) -> Result<OptionalMap, (usize, String)> {
+    let mut lines = Vec::new();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let name = line.split('=').next().unwrap_or_default();
+        if name.is_empty() {
+            return Err((number + 1, format!("no variable name in `{line}`")));
+        }
+        if name.contains(char::is_whitespace) {
+            return Err((number + 1, format!("the variable name `{name}` has white space in it")));
+        }
+        lines.push(line.to_owned());
+    }
     Ok(environment(&lines))
 }
 
@@ -109,6 +124,16 @@ mod tests {
         assert_eq!(map.get("B"), Some(&Some(String::new())));
         assert_eq!(map.get("PATH"), Some(&std::env::var("PATH").ok()));
         assert!(!map.contains_key("WHARF_NOT_SET_ANYWHERE"));
+    }
+
+    #[test]
+    fn files_have_names_without_spaces() {
+        let map = environment_lines("\u{feff}# said\n\n A=1 \nB=\"q\" # no comment\nC=\n").expect("good lines");
+        assert_eq!(map.get("A"), Some(&Some("1 ".into())));
+        assert_eq!(map.get("B"), Some(&Some("\"q\" # no comment".into())));
+        assert_eq!(map.get("C"), Some(&Some(String::new())));
+        assert_eq!(environment_lines("A=1\nB C=2").expect_err("a space").0, 2);
+        assert_eq!(environment_lines("=2").expect_err("no name").0, 1);
     }
 
     #[test]

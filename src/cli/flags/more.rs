@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::container::replace;
+use crate::base::units::parse_bytes;
 use crate::cli::{Failure, Mistake};
 use crate::engine::cdi;
 use crate::engine::request::Request;
-use crate::model::container::{NamespaceMode, NetworkMode};
+use crate::model::container::{BlockLimits, NamespaceMode, NetworkMode};
 
 /// Flags that refine what a container is and may do.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -62,8 +63,8 @@ pub struct MoreFlags {
     #[arg(long, value_name = "DURATION")]
     pub health_start_interval: Option<String>,
     /// Other container to find by name
-    #[arg(long, value_name = "CONTAINER[:ALIAS]", hide = true)]
-    link: Vec<String>,
+    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    pub link: Vec<String>,
     #[arg(long, hide = true)]
     runtime: Option<String>,
     #[arg(long, hide = true)]
@@ -72,6 +73,43 @@ pub struct MoreFlags {
     volume_driver: Option<String>,
     #[arg(short, long = "attach", hide = true)]
     attach: Vec<String>,
+    /// Address of the interface that nothing else knows of
+    #[arg(long, value_name = "ADDRESS")]
+    link_local_ip: Vec<IpAddr>,
+    /// Share of the time of block devices beside others, 10 to 1000
+    #[arg(long, value_name = "WEIGHT")]
+    blkio_weight: Option<u16>,
+    /// The same on one device
+    #[arg(long, value_name = "PATH:WEIGHT")]
+    blkio_weight_device: Vec<String>,
+    /// Most bytes a second read from a device
+    #[arg(long, value_name = "PATH:SIZE")]
+    device_read_bps: Vec<String>,
+    /// Most bytes a second written to a device
+    #[arg(long, value_name = "PATH:SIZE")]
+    device_write_bps: Vec<String>,
+    /// Most operations a second of reading a device
+    #[arg(long, value_name = "PATH:NUMBER")]
+    device_read_iops: Vec<String>,
+    /// Most operations a second of writing to a device
+    #[arg(long, value_name = "PATH:NUMBER")]
+    device_write_iops: Vec<String>,
+    #[arg(long, hide = true)]
+    annotation: Vec<String>,
+    #[arg(long, hide = true)]
+    isolation: Option<String>,
+    #[arg(long, hide = true)]
+    kernel_memory: Option<String>,
+    #[arg(long, hide = true)]
+    storage_opt: Vec<String>,
+    #[arg(long, hide = true)]
+    cgroup_parent: Option<String>,
+    #[arg(long, hide = true)]
+    cpu_rt_period: Option<String>,
+    #[arg(long, hide = true)]
+    cpu_rt_runtime: Option<String>,
+    #[arg(long, hide = true)]
+    use_api_socket: bool,
     /// GPUs: all, a number, or device=ID
     #[arg(long, value_name = "REQUEST")]
     gpus: Option<String>,
@@ -102,11 +140,7 @@ impl MoreFlags {
         }
         let gpus = self.gpus.as_deref().map(super::gpus::parse).transpose()?;
         cdi::give(&gpus.iter().collect::<Vec<_>>(), request).map_err(Failure::of_engine)?;
-        if let Some(link) = self.link.first() {
-            let reason = "containers of one network find each other by name: use --network";
-            return Err(Mistake::value("--link", link, reason).into());
-        }
-        Ok(())
+        self.refuse()
     }
 
     fn apply_limits(&self, request: &mut Request) -> Result<(), Failure> {
@@ -125,12 +159,66 @@ impl MoreFlags {
             _ => replace(&mut resources.oom_score_adj, &self.oom_score_adj),
         }
         resources.oom_kill_disable |= self.oom_kill_disable;
+        Ok(self.apply_block(&mut resources.block)?)
+    }
+
+    /// What Docker has and wharf has not is said, not dropped.
+    fn refuse(&self) -> Result<(), Failure> {
+        let given = |text: &Option<String>| text.clone().filter(|text| !matches!(text.as_str(), "" | "0" | "default"));
+        let first = |list: &[String]| list.first().cloned();
+        for (flag, value, reason) in [
+            ("--storage-opt", first(&self.storage_opt), "the size of a container's own layer cannot be limited"),
+            ("--cgroup-parent", given(&self.cgroup_parent), "the control groups of containers lie below wharf's own"),
+            ("--cpu-rt-period", given(&self.cpu_rt_period), "there is no scheduling in real time"),
+            ("--cpu-rt-runtime", given(&self.cpu_rt_runtime), "there is no scheduling in real time"),
+            ("--isolation", given(&self.isolation), "it takes default"),
+            ("--use-api-socket", self.use_api_socket.then(|| "true".into()), "there is no daemon, so no socket of it"),
+        ] {
+            if let Some(value) = value {
+                return Err(Mistake::value(flag, &value, reason).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_block(&self, block: &mut BlockLimits) -> Result<(), Mistake> {
+        match self.blkio_weight {
+            None | Some(0) => {}
+            Some(weight @ 10..=1000) => block.weight = Some(weight),
+            Some(other) => return Err(Mistake::value("--blkio-weight", &other.to_string(), "it takes 10 to 1000")),
+        }
+        for text in &self.blkio_weight_device {
+            let invalid = || Mistake::value("--blkio-weight-device", text, "it takes PATH:WEIGHT, 10 to 1000");
+            let (path, weight) = device_of(text).ok_or_else(invalid)?;
+            let weight = weight.parse().ok().filter(|weight| (10..=1000).contains(weight)).ok_or_else(invalid)?;
+            block.weights.insert(path, weight);
+        }
+        for (flag, texts, limits) in [
+            ("--device-read-bps", &self.device_read_bps, &mut block.read_bytes),
+            ("--device-write-bps", &self.device_write_bps, &mut block.write_bytes),
+        ] {
+            for text in texts {
+                let invalid = || Mistake::value(flag, text, "it takes PATH:SIZE, such as /dev/sda:1mb");
+                let (path, size) = device_of(text).ok_or_else(invalid)?;
+                limits.insert(path, parse_bytes(size).map_err(|_| invalid())?);
+            }
+        }
+        for (flag, texts, limits) in [
+            ("--device-read-iops", &self.device_read_iops, &mut block.read_operations),
+            ("--device-write-iops", &self.device_write_iops, &mut block.write_operations),
+        ] {
+            for text in texts {
+                let invalid = || Mistake::value(flag, text, "it takes PATH:NUMBER, such as /dev/sda:100");
+                let (path, count) = device_of(text).ok_or_else(invalid)?;
+                limits.insert(path, count.parse().map_err(|_| invalid())?);
+            }
+        }
         Ok(())
     }
 
     /// Addresses in the container's first network.
     pub fn apply_addresses(&self, network: &mut NetworkMode) -> Result<(), Failure> {
-        if self.ip.is_none() && self.ip6.is_none() && self.mac_address.is_none() {
+        if self.ip.is_none() && self.ip6.is_none() && self.mac_address.is_none() && self.link_local_ip.is_empty() {
             return Ok(());
         }
         let NetworkMode::Networks { attachments } = network else {
@@ -155,6 +243,13 @@ impl MoreFlags {
             }
         }
         replace(&mut attachment.mac, &self.mac_address);
+        attachment.link_local.extend(&self.link_local_ip);
         Ok(())
     }
+}
+
+/// `/dev/sda:1mb`.
+fn device_of(text: &str) -> Option<(PathBuf, &str)> {
+    let (path, value) = text.rsplit_once(':')?;
+    path.starts_with("/dev/").then(|| (path.into(), value))
 }

@@ -60,12 +60,19 @@ pub fn parse_tmpfs(text: &str) -> Result<Mount, Mistake> {
     Ok(Mount { target: clean(target), read_only, source: MountSource::Tmpfs { size_bytes, mode, options: others } })
 }
 
-/// Reads `--mount`.
+/// The image that `--mount type=image,source=…` names.
+pub fn image_of_mount(text: &str) -> Option<&str> {
+    let mut fields = text.split(',').filter_map(|field| field.split_once('='));
+    let is_image = fields.clone().any(|field| field == ("type", "image"));
+    fields.find(|(key, _)| is_image && matches!(*key, "source" | "src")).map(|(_, name)| name)
+}
+
+/// Reads `--mount`. One of an image gets its layers later.
 pub fn parse_mount(text: &str, folder: &Path) -> Result<Mount, Mistake> {
     let invalid = |reason: String| Mistake::value("--mount", text, reason);
     let (mut kind, mut source, mut target, mut read_only) = ("volume", None, None, false);
     let (mut propagation, mut subpath, mut nocopy, mut size_bytes, mut mode) = (None, None, false, None, None);
-    let mut idmap = false;
+    let (mut idmap, mut recursive) = (false, true);
     for field in text.split(',') {
         let (key, value) = field.split_once('=').unwrap_or((field, "true"));
         match key.to_ascii_lowercase().as_str() {
@@ -77,6 +84,14 @@ pub fn parse_mount(text: &str, folder: &Path) -> Result<Mount, Mistake> {
             "volume-subpath" => subpath = Some(value.to_owned()),
             "volume-nocopy" => nocopy = matches!(value, "true" | "1"),
             "tmpfs-size" => size_bytes = Some(parse_bytes(value).map_err(|error| invalid(error.to_string()))?),
+            "bind-recursive" => match value {
+                "enabled" | "writable" => {}
+                "disabled" => recursive = false,
+                _ => return Err(invalid("`bind-recursive` takes enabled, disabled or writable".into())),
+            },
+            "bind-nonrecursive" => recursive = !matches!(value, "true" | "1"),
+            "image-subpath" if kind == "image" => subpath = Some(value.to_owned()),
+            "consistency" => {}
             "idmap" => idmap = matches!(value, "true" | "1"),
             "tmpfs-mode" => mode = u32::from_str_radix(value, 8).ok(),
             _ => return Err(invalid(format!("there is no key `{key}`"))),
@@ -86,15 +101,19 @@ pub fn parse_mount(text: &str, folder: &Path) -> Result<Mount, Mistake> {
     let target = target.ok_or_else(|| invalid("it needs target=/a/path/inside".into()))?;
     let source = match (kind, source) {
         ("bind", Some(path)) => {
-            MountSource::Bind { path: absolute(path, folder), create: false, propagation, recursive: true, idmap }
+            MountSource::Bind { path: absolute(path, folder), create: false, propagation, recursive, idmap }
         }
         ("volume", Some(name)) => {
             MountSource::Volume { name: name.to_owned(), subpath, copy: !nocopy, anonymous: false }
         }
         ("volume", None) => volume(random_hex(32), true, !nocopy),
+        ("image", Some(_)) => {
+            read_only = true;
+            MountSource::Image { layers: Vec::new(), subpath }
+        }
         ("tmpfs", None) => MountSource::Tmpfs { size_bytes, mode, options: Vec::new() },
         ("bind", None) => return Err(invalid("a bind needs source=/a/path".into())),
-        _ => return Err(invalid(format!("type `{kind}` is none of bind, volume and tmpfs"))),
+        _ => return Err(invalid(format!("type `{kind}` is none of bind, volume, tmpfs and image"))),
     };
     Ok(Mount { target: clean(target), read_only, source })
 }

@@ -13,7 +13,7 @@ use super::printer::Printer;
 use crate::base::id::ContainerId;
 use crate::cli::Failure;
 use crate::log::{self, Line, Next, ReadOptions, Reader};
-use crate::model::container::{ContainerState, Status};
+use crate::model::container::{ContainerSpec, ContainerState, Status};
 use crate::store::Store;
 use crate::supervise;
 
@@ -53,6 +53,18 @@ pub struct Follower<O, E> {
     asleep: Vec<Source>,
 }
 
+/// `env=value,label=value`, of those that the options of the log name, as Docker writes them.
+fn details(spec: &ContainerSpec) -> String {
+    let wanted = |names: &[String], key: &str| names.iter().any(|name| name == key);
+    let labels = spec.labels.iter().filter(|(key, _)| wanted(&spec.logging.labels, key));
+    let environment = spec.process.env.iter().filter_map(|entry| entry.split_once('='));
+    let environment = environment.filter(|(key, _)| wanted(&spec.logging.env, key));
+    let mut pairs: Vec<String> = labels.map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.extend(environment.map(|(key, value)| format!("{key}={value}")));
+    pairs.sort();
+    pairs.join(",")
+}
+
 impl<O: Write, E: Write> Follower<O, E> {
     /// A follower of nothing yet. `announce` says when a container ends.
     pub fn new(store: Store, options: ReadOptions, announce: bool, printer: Printer<O, E>) -> Self {
@@ -71,6 +83,7 @@ impl<O: Write, E: Write> Follower<O, E> {
         reader.watch(&containers.folder(id))?;
         let restarts_seen = containers.state(id)?.restart_count;
         let voice = self.printer.add(if shown { name } else { "" });
+        self.printer.describe(voice, details(&containers.spec(id)?));
         self.sources.push(Source {
             id: id.clone(),
             service: service.to_owned(),

@@ -23,12 +23,15 @@ pub struct Look {
     pub colour: bool,
     /// The time of each line.
     pub timestamps: bool,
+    /// What the options of the log say of each line.
+    pub details: bool,
 }
 
 /// One container's place among the others.
 struct Voice {
     name: String,
     style: Style,
+    details: String,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
@@ -55,8 +58,19 @@ impl<O: Write, E: Write> Printer<O, E> {
     pub fn add(&mut self, name: &str) -> usize {
         self.width = self.width.max(name.chars().count());
         let style = PREFIXES[self.voices.len() % PREFIXES.len()];
-        self.voices.push(Voice { name: name.to_owned(), style, stdout: Vec::new(), stderr: Vec::new() });
+        self.voices.push(Voice {
+            name: name.to_owned(),
+            style,
+            details: String::new(),
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+        });
         self.voices.len() - 1
+    }
+
+    /// Says what stands before each line of a container where `details` are wanted.
+    pub fn describe(&mut self, voice: usize, details: String) {
+        self.voices[voice].details = details;
     }
 
     /// Makes the prefixes wide enough for a container that comes later.
@@ -66,7 +80,7 @@ impl<O: Write, E: Write> Printer<O, E> {
 
     /// Writes a piece of a container's output.
     pub fn print(&mut self, voice: usize, line: &Line) -> io::Result<()> {
-        if !self.look.prefix && !self.look.timestamps {
+        if !self.look.prefix && !self.look.timestamps && !self.look.details {
             return match line.stream {
                 Stream::Stdout => self.out.write_all(&line.bytes),
                 Stream::Stderr => {
@@ -129,6 +143,10 @@ impl<O: Write, E: Write> Printer<O, E> {
             line.extend_from_slice(nanosecond_time(time).as_bytes());
             line.push(b' ');
         }
+        if self.look.details {
+            line.extend_from_slice(self.voices[voice].details.as_bytes());
+            line.push(b' ');
+        }
         line.extend_from_slice(text);
         if !line.ends_with(b"\n") {
             line.push(b'\n');
@@ -158,7 +176,7 @@ mod tests {
 
     #[test]
     fn prefixes_are_as_wide_as_the_longest_name() {
-        let look = Look { prefix: true, colour: true, timestamps: false };
+        let look = Look { prefix: true, colour: true, timestamps: false, details: false };
         let mut printer = Printer::new(look, &TERMINAL, Vec::new(), Vec::new());
         let (redis, web) = (printer.add("redis-1"), printer.add("web-1"));
         printer.print(redis, &line(Stream::Stdout, "ready\n")).expect("memory");
@@ -177,7 +195,7 @@ mod tests {
 
     #[test]
     fn without_prefix_bytes_go_through() {
-        let look = Look { prefix: false, colour: false, timestamps: false };
+        let look = Look { prefix: false, colour: false, timestamps: false, details: false };
         let mut printer = Printer::new(look, &TERMINAL, Vec::new(), Vec::new());
         let web = printer.add("web-1");
         printer.print(web, &line(Stream::Stdout, "a\r\nprompt> ")).expect("memory");
@@ -186,7 +204,7 @@ mod tests {
 
     #[test]
     fn timestamps_and_colours() {
-        let look = Look { prefix: true, colour: true, timestamps: true };
+        let look = Look { prefix: true, colour: true, timestamps: true, details: false };
         let terminal = Terminal { stdout_colour: true, ..TERMINAL };
         let mut printer = Printer::new(look, &terminal, Vec::new(), Vec::new());
         let web = printer.add("web-1");
@@ -196,7 +214,7 @@ mod tests {
 
     #[test]
     fn an_endless_line_is_written_in_pieces() {
-        let look = Look { prefix: true, colour: false, timestamps: false };
+        let look = Look { prefix: true, colour: false, timestamps: false, details: false };
         let mut printer = Printer::new(look, &TERMINAL, Vec::new(), Vec::new());
         let web = printer.add("w");
         for _ in 0..20 {

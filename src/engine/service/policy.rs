@@ -70,8 +70,10 @@ pub fn log_options<'a>(driver: &str, options: impl Iterator<Item = (&'a str, &'a
                 };
                 logging.max_files = value.parse().ok().filter(|files| *files > 0).ok_or_else(invalid)?;
             }
+            "labels" => logging.labels = value.split(',').map(|name| name.trim().to_owned()).collect(),
+            "env" => logging.env = value.split(',').map(|name| name.trim().to_owned()).collect(),
             // They describe the log to others, or how it is kept: ours says all of it, and is never in the way.
-            "labels" | "labels-regex" | "env" | "env-regex" | "tag" | "compress" | "mode" | "max-buffer-size" => {}
+            "labels-regex" | "env-regex" | "tag" | "compress" | "mode" | "max-buffer-size" => {}
             other if matches!(driver, "json-file" | "local") => {
                 return Err(Error::Value {
                     what: "logging.options".into(),

@@ -47,6 +47,7 @@ pub(super) fn plan(
         dies_with_parent: false,
         filter,
         filter_flags: filter_flags(config)?,
+        makes_folder: true,
         cwd: c_string(&process.cwd)?,
         candidates: candidates(&program, &environment)?,
         own_program: OwnProgram::find().map_err(|errno| crate::runtime::Error::Step {

@@ -43,7 +43,27 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
                 format!("{}{text}{}", " ".repeat(count(before)), " ".repeat(count(after))).into()
             }
         }
-        ("print", values) => values.iter().map(plain).collect::<Vec<_>>().join(" ").into(),
+        ("print", values) => print(values).into(),
+        ("slice", [value, from]) => slice(value, from, None)?,
+        ("slice", [value, from, to]) => slice(value, from, Some(to))?,
+        ("html", [value]) => {
+            escape(&plain(value), &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&#34;"), ('\'', "&#39;")])
+                .into()
+        }
+        ("js", [value]) => escape(
+            &plain(value),
+            &[
+                ('\\', "\\\\"),
+                ('\'', "\\'"),
+                ('"', "\\\""),
+                ('<', "\\u003C"),
+                ('>', "\\u003E"),
+                ('&', "\\u0026"),
+                ('=', "\\u003D"),
+            ],
+        )
+        .into(),
+        ("urlquery", [value]) => url_query(&plain(value)).into(),
         ("println", values) => (values.iter().map(plain).collect::<Vec<_>>().join(" ") + "\n").into(),
         ("printf", [Value::String(format), values @ ..]) => printf(format, values).into(),
         ("index", [first, keys @ ..]) => keys.iter().try_fold(first.clone(), |value, key| index(&value, key))?,
@@ -68,7 +88,7 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
         }
         (
             "json" | "upper" | "lower" | "title" | "len" | "join" | "split" | "truncate" | "pad" | "printf" | "index"
-            | "not" | "and" | "or" | "eq" | "ne" | "lt" | "le" | "gt" | "ge",
+            | "not" | "and" | "or" | "eq" | "ne" | "lt" | "le" | "gt" | "ge" | "slice" | "html" | "js" | "urlquery",
             _,
         ) => return Err(wrong("other values than these")),
         _ => return Err(format!("function `{name}` is not defined")),
@@ -100,6 +120,53 @@ pub(super) fn plain(value: &Value) -> String {
         }
         other => other.to_string(),
     }
+}
+
+/// Go's `Sprint`: a space between two values that are no texts.
+fn print(values: &[Value]) -> String {
+    let mut text = String::new();
+    for (place, value) in values.iter().enumerate() {
+        let is_spaced = place > 0 && !value.is_string() && !values[place - 1].is_string();
+        text.push_str(if is_spaced { " " } else { "" });
+        text.push_str(&plain(value));
+    }
+    text
+}
+
+fn slice(value: &Value, from: &Value, to: Option<&Value>) -> Result<Value, String> {
+    let place = |number: &Value| number.as_u64().and_then(|number| usize::try_from(number).ok());
+    let out_of_range = || format!("`slice` goes out of the range of {}", plain(value));
+    let from = place(from).ok_or_else(out_of_range)?;
+    let to = to.map(|to| place(to).ok_or_else(out_of_range)).transpose()?;
+    match value {
+        Value::String(text) => text.get(from..to.unwrap_or(text.len())).map(Value::from),
+        Value::Array(values) => values.get(from..to.unwrap_or(values.len())).map(|part| part.to_vec().into()),
+        _ => None,
+    }
+    .ok_or_else(out_of_range)
+}
+
+fn escape(text: &str, with: &[(char, &str)]) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match with.iter().find(|(special, _)| *special == character) {
+            Some((_, other)) => escaped.push_str(other),
+            None => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+fn url_query(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => escaped.push(char::from(byte)),
+            b' ' => escaped.push('+'),
+            other => escaped.push_str(&format!("%{other:02X}")),
+        }
+    }
+    escaped
 }
 
 fn index(value: &Value, key: &Value) -> Result<Value, String> {

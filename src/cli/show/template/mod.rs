@@ -2,7 +2,7 @@
 //!
 //! Fields (`{{.Config.Image}}`), pipelines, `if`, `else`, `range`, `with`, variables, `{{-` and `-}}`, and the
 //! functions of `functions.rs`. A leading `table ` asks for aligned columns with a header.
-//! Not here: templates in templates, methods, `break` and `continue`.
+//! Not here: templates in templates, methods but `.Label "key"`, `break` and `continue`.
 //!
 //! Source: <https://docs.docker.com/engine/cli/formatting/>, <https://pkg.go.dev/text/template>.
 
@@ -111,6 +111,7 @@ fn collect_fields(nodes: &[Node], found: &mut impl FnMut(&str)) {
     fn in_pipeline(pipeline: &Pipeline, found: &mut impl FnMut(&str)) {
         for operand in pipeline.iter().flatten() {
             match operand {
+                Operand::Field(names) if names.as_slice() == ["Label"] => found("Labels"),
                 Operand::Field(names) => names.first().into_iter().for_each(|name| found(name)),
                 Operand::Group(inner, _) => in_pipeline(inner, found),
                 _ => {}
@@ -213,6 +214,12 @@ impl Run<'_> {
                     Some(call(name, &arguments)?)
                 }
                 [operand] if last.is_none() => self.operand(operand, dot)?,
+                // The one method that rows have: `.Label "key"`.
+                [Operand::Field(path), Operand::Literal(Value::String(key))]
+                    if last.is_none() && path.as_slice() == ["Label"] =>
+                {
+                    Some(label(dot, key))
+                }
                 _ => return Err("what stands behind `|`, or before a value, must be a function".into()),
             });
         }
@@ -254,6 +261,20 @@ impl Run<'_> {
         }
         Ok(Some(current.clone()))
     }
+}
+
+/// The value of a label in `Labels`, which a row has as text: `key=value,other=value`.
+fn label(row: &Value, key: &str) -> Value {
+    let text = match row.get("Labels") {
+        Some(Value::Object(labels)) => return labels.get(key).cloned().unwrap_or_else(|| "".into()),
+        Some(Value::String(text)) => text,
+        _ => return "".into(),
+    };
+    let mut parts = text.split(',');
+    let Some(first) = parts.find_map(|part| part.strip_prefix(key)?.strip_prefix('=')) else { return "".into() };
+    // A comma that no further key follows is the value's own.
+    let more = parts.take_while(|part| !part.contains('='));
+    std::iter::once(first).chain(more).collect::<Vec<_>>().join(",").into()
 }
 
 /// Keys and values: of a list its places, of a map its names in order.
@@ -313,10 +334,23 @@ mod tests {
             ("{{/* said */}}x", "x"),
             ("{{$x := .Name}}{{$x}}", "web-1"),
             ("{{if and .On (not .None)}}y{{end}}{{if or .None .Empty}}z{{end}}{{ne .Name `}}`}}", "ytrue"),
+            (
+                "{{slice .Name 1 3}}{{slice .Args 1}}{{html \"<a>\"}}{{urlquery \"a b/c\"}}{{js \"it's\"}}",
+                "eb[y]&lt;a&gt;a+b%2Fcit\\'s",
+            ),
+            ("{{print 1 2 \"a\" \"b\"}}|{{println 1 \"a\"}}", "1 2ab|1 a\n"),
             ("{{json .ExitCode}}{{if gt .ExitCode 2}}>{{end}}", "3>"),
         ] {
             assert_eq!(fill(template).as_deref(), Ok(text), "{template}");
         }
+    }
+
+    #[test]
+    fn a_label_is_found_in_a_rows_text() {
+        let row = serde_json::json!({"Labels": "a=1,com.x=b:c,d:e,z=2"});
+        let filled = |template: &str| Template::parse(template).and_then(|template| template.fill_value(&row)).ok();
+        let text = filled("{{.Label \"com.x\"}}|{{.Label \"z\"}}|{{.Label \"no\"}}|{{.Label \"a\" | upper}}");
+        assert_eq!(text.as_deref(), Some("b:c,d:e|2||1"));
     }
 
     #[test]
