@@ -13,6 +13,7 @@
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use bytes::Bytes;
 use sha2::Digest as _;
 use tokio::sync::{mpsc, oneshot};
 
@@ -84,7 +85,7 @@ pub(super) async fn layer(
     let mut resumed = false;
     loop {
         let (wish_sender, wish) = oneshot::channel();
-        let (pieces, arriving) = mpsc::channel::<Vec<u8>>(PIECES);
+        let (pieces, arriving) = mpsc::channel::<Bytes>(PIECES);
         let (result_sender, result) = oneshot::channel();
         let (their_store, their_wanted) = (store.clone(), wanted.clone());
         let thread = std::thread::Builder::new().name("layer".into());
@@ -144,7 +145,7 @@ async fn download(
     client: &Client,
     wanted: &Wanted,
     offset: u64,
-    pieces: &mpsc::Sender<Vec<u8>>,
+    pieces: &mpsc::Sender<Bytes>,
     seen: &dyn Fn(u64),
 ) -> Result<()> {
     let mut at = offset;
@@ -177,7 +178,7 @@ async fn stream(
     client: &Client,
     wanted: &Wanted,
     at: &mut u64,
-    pieces: &mpsc::Sender<Vec<u8>>,
+    pieces: &mpsc::Sender<Bytes>,
     seen: &dyn Fn(u64),
 ) -> Result<bool> {
     let digest = &wanted.blob.digest;
@@ -185,8 +186,7 @@ async fn stream(
     let mut known = *at - begins;
     let mut reported = *at;
     let (mut since, mut window) = (tokio::time::Instant::now(), 0);
-    while let Some(chunk) = client.chunk(&mut response).await? {
-        let mut piece = chunk.as_ref();
+    while let Some(mut piece) = client.chunk(&mut response).await? {
         window += piece.len() as u64;
         if since.elapsed() > client.timing().stall {
             if window < BYTES_MIN {
@@ -198,12 +198,12 @@ async fn stream(
         let skipped = known.min(piece.len() as u64);
         known -= skipped;
         // At most the piece's length, so it fits.
-        piece = &piece[skipped as usize..];
+        drop(piece.split_to(skipped as usize));
         *at += piece.len() as u64;
         if *at > wanted.blob.size_bytes {
             return Err(Error::WrongContent { digest: digest.clone(), reason: "it is longer than the manifest says" });
         }
-        if pieces.send(piece.to_vec()).await.is_err() {
+        if pieces.send(piece).await.is_err() {
             return Ok(false);
         }
         if *at - reported >= REPORT_BYTES {
@@ -222,7 +222,7 @@ fn receive(
     store: &Store,
     wanted: &Wanted,
     wish: oneshot::Sender<Wish>,
-    arriving: mpsc::Receiver<Vec<u8>>,
+    arriving: mpsc::Receiver<Bytes>,
 ) -> Result<Arrived> {
     store.lease()?.protect(&wanted.diff_id)?;
     store.lease()?.protect(&wanted.blob.digest)?;
@@ -264,7 +264,7 @@ fn unpack_arriving(
     store: &Store,
     wanted: &Wanted,
     spool: &mut Spool,
-    arriving: mpsc::Receiver<Vec<u8>>,
+    arriving: mpsc::Receiver<Bytes>,
 ) -> Result<Unpacked> {
     let (sender, pieces) = sync_channel(PIECES);
     std::thread::scope(|scope| {
@@ -272,7 +272,7 @@ fn unpack_arriving(
         let keeper = keeper
             .spawn_scoped(scope, move || keep(spool, arriving, &sender))
             .map_err(|source| Error::Thread { source })?;
-        let unpacked = unpack_layer(store, Pieces { pieces, current: Vec::new(), at: 0 }, &Limits::default());
+        let unpacked = unpack_layer(store, Pieces { pieces, current: Bytes::new(), at: 0 }, &Limits::default());
         let kept = keeper.join().unwrap_or_else(|_| Err(Error::Thread { source: io::Error::other("a thread failed") }));
         let Kept { digest, size_bytes, is_cut_off } = kept?;
         if is_cut_off && size_bytes < wanted.blob.size_bytes {
@@ -287,7 +287,7 @@ fn unpack_arriving(
 }
 
 /// Thread 1: hashes and passes on what the spool has, then hashes, keeps and passes on what arrives.
-fn keep(spool: &mut Spool, mut arriving: mpsc::Receiver<Vec<u8>>, pieces: &SyncSender<Vec<u8>>) -> Result<Kept> {
+fn keep(spool: &mut Spool, mut arriving: mpsc::Receiver<Bytes>, pieces: &SyncSender<Bytes>) -> Result<Kept> {
     let mut hasher = sha2::Sha256::new();
     let mut listened = true;
     let mut left = spool.size_bytes();
@@ -297,7 +297,7 @@ fn keep(spool: &mut Spool, mut arriving: mpsc::Receiver<Vec<u8>>, pieces: &SyncS
         reader.read_exact(&mut piece).context("read", spool.path())?;
         left -= piece.len() as u64;
         hasher.update(&piece);
-        listened = listened && pieces.send(piece).is_ok();
+        listened = listened && pieces.send(piece.into()).is_ok();
     }
     while let Some(piece) = arriving.blocking_recv() {
         hasher.update(&piece);
@@ -329,8 +329,8 @@ fn commit(unpacked: Unpacked, wanted: &Wanted, spool: Option<Spool>) -> Result<A
 
 /// A channel of pieces as a stream of bytes.
 struct Pieces {
-    pieces: Receiver<Vec<u8>>,
-    current: Vec<u8>,
+    pieces: Receiver<Bytes>,
+    current: Bytes,
     at: usize,
 }
 

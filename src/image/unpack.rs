@@ -48,6 +48,8 @@ impl Default for Limits {
 
 /// Open parent folders kept at once.
 const CACHED_FOLDERS_MAX: usize = 256;
+/// Files of at least this size begin their way to the device at once; smaller ones go together at the end.
+const WRITE_BEHIND_BYTES: u64 = 64 << 10;
 /// Marks a deleted name in an archive.
 const WHITEOUT: &[u8] = b".wh.";
 /// Marks a folder whose lower content is hidden.
@@ -277,6 +279,10 @@ impl Unpacker {
                 file.set_len(sparse.real_size).context("write", &self.folder.join(path))?;
                 self.write_parts(&file, reader, path, &sparse.parts)?;
             }
+        }
+        if size >= WRITE_BEHIND_BYTES {
+            // Only a hint: the sync of the store at the end is what counts, and finds less to do.
+            let _ = crate::sys::file::begin_writeback(&file, 0);
         }
         // The owner first: changing it clears the set-user-id bit and file capabilities.
         rustix::fs::fchown(&file, Some(Uid::from_raw(header.uid)), Some(Gid::from_raw(header.gid)))

@@ -11,6 +11,9 @@ use super::{Error, Kind, Result, Store};
 use crate::base::fs::{self, Context, Durability};
 use crate::base::id::Digest;
 
+/// What is fetched goes to the device in parts of this size while the rest arrives, so that the sync at the end is short.
+const WRITE_BEHIND_BYTES: u64 = 4 << 20;
+
 /// Access to blobs.
 #[derive(Debug, Clone, Copy)]
 pub struct Blobs<'a> {
@@ -85,7 +88,7 @@ impl<'a> Blobs<'a> {
         let file =
             OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path).context("open", &path)?;
         let size_bytes = file.metadata().context("look at", &path)?.len();
-        Ok(Spool { path, target: self.path(digest), file, size_bytes })
+        Ok(Spool { path, target: self.path(digest), file, size_bytes, behind_bytes: size_bytes })
     }
 
     /// Removes a blob.
@@ -185,6 +188,8 @@ pub struct Spool {
     target: PathBuf,
     file: File,
     size_bytes: u64,
+    /// Of which so many are on their way to the device.
+    behind_bytes: u64,
 }
 
 impl Spool {
@@ -206,7 +211,7 @@ impl Spool {
     /// Throws away what there is, to begin anew.
     pub fn restart(&mut self) -> Result<()> {
         self.file.set_len(0).context("truncate", &self.path)?;
-        self.size_bytes = 0;
+        (self.size_bytes, self.behind_bytes) = (0, 0);
         Ok(())
     }
 
@@ -225,6 +230,11 @@ impl Write for Spool {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let written = self.file.write(buffer)?;
         self.size_bytes += written as u64;
+        if self.size_bytes - self.behind_bytes >= WRITE_BEHIND_BYTES {
+            // Only a hint: the sync before `publish` is what counts.
+            let _ = crate::sys::file::begin_writeback(&self.file, self.behind_bytes);
+            self.behind_bytes = self.size_bytes;
+        }
         Ok(written)
     }
 

@@ -6,6 +6,7 @@
 
 pub mod bpf;
 pub mod daemon;
+pub mod file;
 pub mod mount;
 pub mod process;
 pub mod security;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_RANGE, HeaderMap, HeaderValue, LINK, LOCATION, RANGE, RETRY_AFTER,
 };
@@ -508,10 +509,7 @@ impl Client {
     }
 
     /// The next piece of a body; `None` at its end.
-    pub(in crate::image) async fn chunk(
-        &self,
-        response: &mut Response,
-    ) -> Result<Option<impl AsRef<[u8]> + Send + use<>>> {
+    pub(in crate::image) async fn chunk(&self, response: &mut Response) -> Result<Option<Bytes>> {
         match tokio::time::timeout(self.timing.stall, response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
             Ok(Err(source)) => Err(Error::Broken { registry: self.registry.clone(), source: source.without_url() }),
