@@ -164,10 +164,11 @@ mod tests {
         assert_eq!(outcome.skipped, [StepId(0), StepId(1)]);
     }
 
-    /// Counts how many steps run at once; the last one does not count.
+    /// Counts how many steps run at once, and how many did at most; each stays until there were as many as may be. The
+    /// last one does not count.
     struct Crowd {
-        running: std::sync::atomic::AtomicUsize,
-        most: std::sync::atomic::AtomicUsize,
+        running_and_most: Mutex<(usize, usize)>,
+        changed: std::sync::Condvar,
         limit: usize,
         free: StepId,
     }
@@ -176,10 +177,16 @@ mod tests {
         type Error = String;
         fn run(&self, id: StepId, _: &Step) -> Result<(), String> {
             if id != self.free {
-                let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
-                self.most.fetch_max(running, Ordering::SeqCst);
+                let patience = std::time::Duration::from_secs(60);
+                let mut counts = self.running_and_most.lock().unwrap();
+                counts.0 += 1;
+                counts.1 = counts.1.max(counts.0);
+                self.changed.notify_all();
+                let waiting = self.changed.wait_timeout_while(counts, patience, |(_, most)| *most < self.limit);
+                drop(waiting);
+                // Time for one too many.
                 std::thread::sleep(std::time::Duration::from_millis(5));
-                self.running.fetch_sub(1, Ordering::SeqCst);
+                self.running_and_most.lock().unwrap().0 -= 1;
             }
             Ok(())
         }
@@ -193,9 +200,9 @@ mod tests {
         for limit in [1, 2, 3] {
             let mut plan = plan(&[&[] as &[usize]; 9]);
             let free = plan.push(Action::RemoveVolume { name: "v".into() }, Vec::new(), "free");
-            let crowd = Crowd { running: 0.into(), most: 0.into(), limit, free };
+            let crowd = Crowd { running_and_most: Mutex::default(), changed: std::sync::Condvar::new(), limit, free };
             assert!(run(&plan, &crowd, &AtomicBool::new(false)).is_success());
-            assert_eq!(crowd.most.into_inner(), limit);
+            assert_eq!(crowd.running_and_most.into_inner().unwrap().1, limit);
         }
     }
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::world::{PATIENCE, World};
+use crate::world::{PATIENCE, World, eventually};
 
 /// A watch that runs, with the lines that it writes.
 struct Watch {
@@ -114,11 +114,9 @@ fn saved_files_appear_in_the_containers() {
     watch.wait_for("web: synced src/app.py");
     world.write("src/app.py", "two\n");
     watch.wait_for("web: synced src/app.py");
-    let deadline = Instant::now() + PATIENCE;
-    while fs::read_to_string(two.join("app/app.py")).ok().as_deref() != Some("two\n") {
-        assert!(Instant::now() < deadline, "{:?}", watch.said);
-        watch.wait_for("synced");
-    }
+    // What was said may have been of the mode.
+    let has_two = |root: &Path| fs::read_to_string(root.join("app/app.py")).is_ok_and(|text| text == "two\n");
+    eventually("the second text", || (has_two(&one) && has_two(&two)).then_some(()));
     let (there, here) = (one.join("app/app.py").metadata().unwrap(), src.join("app.py").metadata().unwrap());
     assert_eq!((there.mtime_nsec(), there.uid()), (here.mtime_nsec(), here.uid()));
     assert_eq!(there.mode() & 0o777, 0o751);
@@ -130,7 +128,7 @@ fn saved_files_appear_in_the_containers() {
     world.write("src/.new~", "three\n");
     fs::rename(src.join(".new~"), src.join("app.py")).unwrap();
     watch.wait_for("web: synced src/app.py");
-    assert_eq!(read("app/app.py"), "three\n");
+    eventually("the third text", || (read("app/app.py") == "three\n").then_some(()));
     let mut names: Vec<_> =
         fs::read_dir(one.join("app")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -142,30 +140,20 @@ fn saved_files_appear_in_the_containers() {
     assert_eq!(fs::read_link(one.join("app/link")).unwrap(), PathBuf::from("/nowhere"));
     fs::create_dir_all(src.join("new/deep")).unwrap();
     world.write("src/new/deep/file", "deep\n");
-    let deadline = Instant::now() + PATIENCE;
-    while read("app/new/deep/file") != "deep\n" {
-        assert!(Instant::now() < deadline, "{:?}", watch.said);
-        watch.wait_for("web: synced");
-    }
+    eventually("a file in a new folder", || (read("app/new/deep/file") == "deep\n").then_some(()));
     fs::remove_file(src.join("link")).unwrap();
     watch.wait_for("web: removed src/link");
     fs::rename(src.join("new"), src.join("moved")).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while read("app/moved/deep/file") != "deep\n" || one.join("app/new").exists() {
-        assert!(Instant::now() < deadline, "{:?}", watch.said);
-        watch.wait_for("web: ");
-    }
+    let has_moved = || read("app/moved/deep/file") == "deep\n" && !one.join("app/new").exists();
+    eventually("a folder at its new place", || has_moved().then_some(()));
     assert!(one.join("app/link").symlink_metadata().is_err());
     // A folder gives way to a file, and the reverse.
     fs::remove_dir_all(src.join("moved")).unwrap();
     world.write("src/moved", "file\n");
     fs::remove_file(src.join("app.py")).unwrap();
     world.write("src/app.py/inner", "inner\n");
-    let deadline = Instant::now() + PATIENCE;
-    while read("app/moved") != "file\n" || read("app/app.py/inner") != "inner\n" {
-        assert!(Instant::now() < deadline, "{:?}", watch.said);
-        watch.wait_for("web: ");
-    }
+    let changed_places = || read("app/moved") == "file\n" && read("app/app.py/inner") == "inner\n";
+    eventually("a file in the place of a folder and the reverse", || changed_places().then_some(()));
 
     // A second one is refused; Ctrl-C leaves the containers alone.
     let second = world.wharf(&["watch", "--no-up"]).expect(1);
