@@ -34,12 +34,27 @@ impl Error {
 /// What to do when no space is left.
 pub const DISK_FULL_HINT: &str = "free disk space (`wharf system prune`), then run the command again";
 
+/// What to do where the file system is read-only.
+const READ_ONLY_HINT: &str = "the file system is mounted read-only: mount it writable (`mount -o remount,rw`), or use another \
+                              one (WHARF_ROOT for what is kept, WHARF_RUN for what runs)";
+
+/// What to do where the kernel does not permit something.
+pub fn permission_hint() -> &'static str {
+    match rustix::process::geteuid().is_root() {
+        false => "run as root (sudo)",
+        true => {
+            "this is root, but not one that may do everything: a security module forbids it, or this runs inside of \
+             another container, which takes --privileged"
+        }
+    }
+}
+
 impl super::error::Explain for Error {
     fn hint(&self) -> Option<String> {
         match self.source.raw_os_error() {
             Some(libc::ENOSPC) => Some(DISK_FULL_HINT.into()),
-            Some(libc::EROFS) => Some("the file system is mounted read-only".into()),
-            Some(libc::EACCES | libc::EPERM) => Some("run as root (sudo)".into()),
+            Some(libc::EROFS) => Some(READ_ONLY_HINT.into()),
+            Some(libc::EACCES | libc::EPERM) => Some(permission_hint().into()),
             _ => None,
         }
     }

@@ -4,7 +4,9 @@
 
 pub mod copy;
 pub mod error;
+pub mod folder_watch;
 pub mod fs;
 pub mod id;
 pub mod paths;
+pub mod threads;
 pub mod units;

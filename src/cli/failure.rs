@@ -95,6 +95,12 @@ pub enum Mistake {
         /// The verb.
         verb: &'static str,
     },
+    /// The file of `--cidfile` is there already.
+    #[error("container ID file found, make sure the other container isn't running or delete {}", path.display())]
+    CidFile {
+        /// It.
+        path: std::path::PathBuf,
+    },
     /// A name that is no service of the project.
     #[error("no such service: {name}")]
     NoSuchService {

@@ -47,6 +47,7 @@ pub use failure::{Failure, Mistake, Outcome};
 
 /// Runs one command line, program name first, and returns the exit code of the process.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    crate::supervise::allow_open_files();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     if arguments.get(1).is_some_and(|verb| verb == progress::painter::VERB) {
         let rest: Vec<String> = arguments.iter().skip(2).map(|text| text.to_string_lossy().into_owned()).collect();

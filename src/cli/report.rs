@@ -52,10 +52,22 @@ pub fn render(error: &dyn Explain, colour: bool) -> String {
 /// What to do about an answer of the kernel that means the same wherever it comes from.
 fn hint_of_the_system(error: &dyn Explain) -> Option<String> {
     let first: &dyn std::error::Error = error;
-    let mut chain = std::iter::successors(Some(first), |error| error.source()).take(CAUSES_MAX);
+    let chain = std::iter::successors(Some(first), |error| error.source()).take(CAUSES_MAX);
     // By its text: it may have come from a supervisor, in words.
-    let is_full = chain.any(|cause| cause.to_string().contains("(os error 28)"));
-    is_full.then(|| crate::base::fs::DISK_FULL_HINT.to_owned())
+    let number =
+        chain.filter_map(|cause| cause.to_string().rsplit_once("(os error ")?.1.split(')').next()?.parse().ok());
+    let hint = match number.last()? {
+        libc::ENOSPC => crate::base::fs::DISK_FULL_HINT,
+        libc::EMFILE => "a process may not have so many open files: raise the limit (`ulimit -n`)",
+        libc::ENFILE => "the host may not have so many open files: raise the limit (sysctl fs.file-max)",
+        libc::ENOMEM => "memory is out: stop something, or raise the limit of the control group that this runs in",
+        libc::EAGAIN => {
+            "no process is left for this user or control group: end some, or raise the limit (`ulimit -u`, pids.max)"
+        }
+        libc::EPERM => crate::base::fs::permission_hint(),
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 /// Writes a warning, ending in a line break.

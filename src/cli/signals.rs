@@ -66,7 +66,7 @@ pub fn interruptible<T: Send>(
     let (finished, finish) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(pipe)?;
     let cancelled = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let worker = scope.spawn(|| {
+        let worker = crate::base::threads::begin(scope, || {
             let result = work(&cancelled);
             // Its end is what the loop waits for.
             drop(finish);
@@ -86,7 +86,7 @@ pub fn interruptible<T: Send>(
                 context.say("Stopping after what is under way... press Ctrl+C again to end at once");
             }
         }
-        worker.join().map_err(|_| Failure::Exit(INTERRUPTED))
+        Ok(worker.join())
     })
 }
 

@@ -8,6 +8,7 @@ use super::build_request::build_request;
 use super::contexts;
 use super::service::{HAS_NO_IMAGE, image_name, in_service};
 use super::{Engine, Error, Result};
+use crate::base::threads;
 use crate::build::{self, BuildRequest, DockerfileSource, RemoteContext};
 use crate::graph::plan::Action;
 use crate::image::{self, Platforms, PullOptions};
@@ -96,9 +97,8 @@ impl Engine {
         };
         let count = self.parallel.map_or(needs.len(), |limit| needs.len().min(limit));
         let results: Vec<Result<()>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
-            // A panic of a worker has been reported and, with panic=abort, has ended the process.
-            workers.into_iter().filter_map(|worker| worker.join().ok()).flatten().collect()
+            let workers: Vec<_> = (0..count).map(|_| threads::begin(scope, work)).collect();
+            workers.into_iter().flat_map(threads::Work::join).collect()
         });
         Error::of_several(results.into_iter().filter_map(Result::err).collect())
     }

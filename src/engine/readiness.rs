@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Cancelled, Engine, Error, Result};
 use crate::base::id::ContainerId;
+use crate::base::threads;
 use crate::graph::dependency::Graph;
 use crate::graph::observed::ObservedContainer;
 use crate::log::{self, ReadOptions};
@@ -95,9 +96,8 @@ impl Engine {
             }
         };
         let errors: Vec<Error> = std::thread::scope(|scope| {
-            let waits: Vec<_> = containers.iter().map(|container| scope.spawn(|| wait(container))).collect();
-            // A panic of a thread has been reported and, with panic=abort, has ended the process.
-            waits.into_iter().filter_map(|wait| wait.join().ok()).flatten().collect()
+            let waits: Vec<_> = containers.iter().map(|container| threads::begin(scope, || wait(container))).collect();
+            waits.into_iter().filter_map(threads::Work::join).collect()
         });
         if cancelled.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);

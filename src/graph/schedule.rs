@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use super::plan::{Plan, Step, StepId};
+use crate::base::threads;
 
 /// Carries out single steps. Called from several threads at once.
 pub trait Runner: Sync {
@@ -78,7 +79,7 @@ pub fn run<R: Runner>(plan: &Plan, runner: &R, cancelled: &AtomicBool) -> Outcom
                 begun[id.0] = true;
                 running += 1;
                 let report = report.clone();
-                scope.spawn(move || {
+                threads::begin(scope, move || {
                     let result = runner.run(id, step);
                     // The receiver outlives every sender: it is dropped after the scope has joined them.
                     drop(report.send((id, result)));

@@ -41,23 +41,12 @@ pub enum Error {
     /// A log file or its folder cannot be read.
     #[error(transparent)]
     File(#[from] crate::base::fs::Error),
-    /// The kernel has no inotify watch left for the folder.
-    #[error("cannot watch {} for new log lines", folder.display())]
-    Watch {
-        /// The folder of the log.
-        folder: PathBuf,
-        /// The system's answer.
-        #[source]
-        source: std::io::Error,
-    },
 }
 
 impl Explain for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::File(error) => error.hint(),
-            Self::Watch { source, .. } => matches!(source.raw_os_error(), Some(libc::ENOSPC | libc::EMFILE))
-                .then(|| "raise fs.inotify.max_user_watches and max_user_instances (sysctl)".into()),
         }
     }
 }

@@ -6,15 +6,15 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rustix::fs::inotify;
 
 use super::record::{self, Line};
 use super::{Error, files, tail};
+use crate::base::folder_watch::{Changes, FolderWatch};
 use crate::base::fs::Context;
 
 /// Longest text of one record: 16 KiB of output at six characters a byte, and its copy in base64.
@@ -56,16 +56,16 @@ pub struct Reader {
     text: Vec<u8>,
     /// The record under way is longer than any of ours: skipped up to its line feed.
     skipping: bool,
-    watch: Option<OwnedFd>,
+    watch: Option<FolderWatch>,
     finished: bool,
 }
 
 /// Opens the log whose current file is `path`; a log that does not exist yet is empty.
 ///
-/// Errors: `Watch` when `follow` is asked for and the kernel has no watch left, `File` when a file cannot be read.
+/// Errors: `File` when a file cannot be read, or the folder cannot be watched.
 pub fn read(path: &Path, options: ReadOptions) -> Result<Reader, Error> {
     let watch = match options.follow {
-        true => Some(watch_folder(path.parent().unwrap_or(Path::new(".")))?),
+        true => Some(FolderWatch::new(path.parent().unwrap_or(Path::new(".")), changes())?),
         false => None,
     };
     let mut reader = Reader {
@@ -82,30 +82,20 @@ pub fn read(path: &Path, options: ReadOptions) -> Result<Reader, Error> {
     Ok(reader)
 }
 
-fn watch_folder(folder: &Path) -> Result<OwnedFd, Error> {
-    let failed = |errno: rustix::io::Errno| Error::Watch { folder: folder.to_owned(), source: errno.into() };
-    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map_err(failed)?;
-    add_watch(&watch, folder)?;
-    Ok(watch)
-}
-
-fn add_watch(watch: &OwnedFd, folder: &Path) -> Result<(), Error> {
-    let events = inotify::WatchFlags::MODIFY
-        | inotify::WatchFlags::CREATE
-        | inotify::WatchFlags::MOVED_TO
-        | inotify::WatchFlags::DELETE
-        | inotify::WatchFlags::DELETE_SELF;
-    inotify::add_watch(watch, folder, events)
-        .map(drop)
-        .map_err(|errno| Error::Watch { folder: folder.to_owned(), source: errno.into() })
+/// What tells of new lines, of a rotation, and of the end of a container.
+fn changes() -> Changes {
+    Changes::MODIFY | Changes::CREATE | Changes::MOVED_TO | Changes::DELETE | Changes::DELETE_SELF
 }
 
 impl Reader {
     /// Wakes the reader also when something changes in `folder`: where the caller sees that the container ended.
     ///
     /// The folder of the log itself is watched anyway. Without `follow` this does nothing.
-    pub fn watch(&self, folder: &Path) -> Result<(), Error> {
-        self.watch.as_ref().map_or(Ok(()), |watch| add_watch(watch, folder))
+    pub fn watch(&mut self, folder: &Path) -> Result<(), Error> {
+        if let Some(watch) = &mut self.watch {
+            watch.add(folder, changes())?;
+        }
+        Ok(())
     }
 
     /// Readable when [`Self::try_next`] may have more after it answered `Wait`; `None` without `follow`.
@@ -159,24 +149,11 @@ impl Reader {
             if self.watch.is_none() || self.finished {
                 return Ok(Next::End);
             }
-            if !self.drain_events() {
+            // Asked *after* the files were found without news, so that none is swallowed unseen.
+            if !self.watch.as_ref().is_some_and(FolderWatch::drain) {
                 return Ok(Next::Wait);
             }
         }
-    }
-
-    /// Empties the inotify queue; whether anything was in it. Asked *after* the files were found without news, so
-    /// that an event is never swallowed unseen.
-    fn drain_events(&self) -> bool {
-        let mut buffer = [0u8; 4096];
-        let mut any = false;
-        while let Some(watch) = &self.watch {
-            match rustix::io::read(watch, &mut buffer) {
-                Ok(length) if length > 0 => any = true,
-                _ => break,
-            }
-        }
-        any
     }
 
     /// The next whole record of the open file.

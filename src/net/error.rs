@@ -6,6 +6,9 @@ use crate::base::error::{Attribute, Explain};
 use crate::base::fs;
 use crate::model::container::Protocol;
 
+/// The reason of [`Error::PortInUse`] where somebody else has the port.
+pub const ADDRESS_IN_USE: &str = "address already in use";
+
 /// Result of a network operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -193,7 +196,16 @@ impl Explain for Error {
             Self::File(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Link { source, .. } | Self::Firewall { source, .. } => match source.raw_os_error() {
-                Some(libc::EPERM | libc::EACCES) => Some("run as root (sudo)".into()),
+                Some(libc::EPERM | libc::EACCES) => Some(fs::permission_hint().into()),
+                Some(libc::EPROTONOSUPPORT | libc::EOPNOTSUPP | libc::ENOENT)
+                    if matches!(self, Self::Firewall { .. }) =>
+                {
+                    Some(
+                        "the kernel lacks a part of nftables: load it (`modprobe -a nf_tables nft_chain_nat nft_masq nft_ct`), \
+                         or do without a network (`--network none`, `--network host`)"
+                            .into(),
+                    )
+                }
                 Some(libc::EXFULL) => Some("a bridge takes at most 1023 containers: use another network".into()),
                 _ => None,
             },

@@ -37,7 +37,7 @@ pub mod port;
 pub mod rtnl;
 pub mod subnet;
 
-pub use error::{Error, PortHolder, Result};
+pub use error::{ADDRESS_IN_USE, Error, PortHolder, Result};
 pub use host::Host;
 
 #[cfg(test)]

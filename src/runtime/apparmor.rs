@@ -25,8 +25,12 @@ const LOADED: &str = "/sys/kernel/security/apparmor/profiles";
 pub(super) struct Profile {
     /// What is written for it: `exec NAME`.
     pub request: Vec<u8>,
+    /// What is written, to the file of what is in force now, by a process that executes nothing: `changeprofile NAME`.
+    pub request_now: Vec<u8>,
     /// Below /proc; kernels before 5.8 know only the other one, which the first security module has.
     pub file: CString,
+    /// The file of what is in force now.
+    pub file_now: CString,
 }
 
 /// Whether the kernel enforces AppArmor.
@@ -34,12 +38,12 @@ pub fn is_enabled() -> bool {
     std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|content| content.first() == Some(&b'Y'))
 }
 
-/// The name of the profile of a container, as far as it can be told without looking; empty in a kernel without.
+/// The name of the profile that a container gets; empty in a kernel without.
 pub fn name_of(security: &Security) -> &str {
     match security.apparmor.as_deref() {
         Some(name) => name,
         None if !is_enabled() => "",
-        None if security.privileged => UNCONFINED,
+        None if security.privileged || !can_have_default() => UNCONFINED,
         None => DEFAULT,
     }
 }
@@ -69,18 +73,37 @@ pub(super) fn wish(name: Option<&str>) -> Result<Option<Profile>, Error> {
 
 fn profile(name: &str) -> Result<Profile, Error> {
     let new = std::path::Path::new("/proc/self/attr/apparmor").is_dir();
-    let file = if new { c"self/attr/apparmor/exec" } else { c"self/attr/exec" };
+    let (file, file_now) = match new {
+        true => (c"self/attr/apparmor/exec", c"self/attr/apparmor/current"),
+        false => (c"self/attr/exec", c"self/attr/current"),
+    };
     // A line break would begin another request.
     if name.chars().any(char::is_control) {
         return Err(Error::AppArmorProfile { profile: name.to_owned() });
     }
-    Ok(Profile { request: format!("exec {name}").into_bytes(), file: file.into() })
+    Ok(Profile {
+        request: format!("exec {name}").into_bytes(),
+        request_now: format!("changeprofile {name}").into_bytes(),
+        file: file.into(),
+        file_now: file_now.into(),
+    })
 }
 
 /// Whether a profile is loaded; `None` where that cannot be known (securityfs is not mounted).
 fn is_loaded(name: &str) -> Option<bool> {
     let list = std::fs::read_to_string(LOADED).ok()?;
     Some(list.lines().any(|line| line.rsplit_once(" (").is_some_and(|(known, _)| known == name)))
+}
+
+/// Whether the default profile is loaded, or could be.
+fn can_have_default() -> bool {
+    is_loaded(DEFAULT).is_some_and(|is_loaded| is_loaded || tool().is_some())
+}
+
+/// What gives profiles to the kernel.
+fn tool() -> Option<&'static str> {
+    let candidates = ["/sbin/apparmor_parser", "/usr/sbin/apparmor_parser"];
+    candidates.into_iter().find(|path| std::path::Path::new(path).exists())
 }
 
 /// Whether the default profile can be used: loaded, or loaded now.
@@ -94,8 +117,7 @@ fn is_default_loaded() -> bool {
 
 /// Gives a profile to the kernel by its own tool, `apparmor_parser`; false when that is missing or refuses.
 fn load(text: &str) -> bool {
-    let candidates = ["/sbin/apparmor_parser", "/usr/sbin/apparmor_parser"];
-    let Some(tool) = candidates.into_iter().find(|path| std::path::Path::new(path).exists()) else { return false };
+    let Some(tool) = tool() else { return false };
     let mut command = Command::new(tool);
     command.args(["-Kr"]).env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let Ok(mut child) = command.spawn() else { return false };

@@ -24,7 +24,6 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, UnmountFlags};
 
-use super::apparmor::Profile;
 use super::plan::{
     Below, CREATED, EntryPlan, Failure, LaunchPlan, MOUNTED, MountAction, NewMount, ProcessPlan, READY, Stage,
     StdioPlan, SystemPath,
@@ -32,6 +31,9 @@ use super::plan::{
 use super::root::{Wanted, make, open_beneath};
 use super::{capability, init};
 use crate::sys::{self, mount, process, security};
+
+/// The program is there, and what its first line or its header names is not. execve(2) has one answer for both.
+pub(super) const INTERPRETER_MISSING: Errno = Errno::LIBACC;
 
 /// Exit code of a child that failed before its program; nobody but a debugger sees it.
 const FAILED: i32 = 125;
@@ -136,6 +138,10 @@ fn launch_steps(plan: &LaunchPlan, ends: &Ends<'_>) -> Outcome<std::convert::Inf
         process::block_signals();
         let child = process::fork_in_child().at(Stage::Init, 0)?;
         if child != 0 {
+            if let (Some(profile), Some(proc)) = (&plan.process.profile, &host_proc) {
+                // The program may send signals to what has its own profile. Without it, init is only less reachable.
+                let _: Result<(), Errno> = ask_for_profile(&profile.file_now, &profile.request_now, proc.as_fd());
+            }
             init::run(child);
         }
         process::reset_signals();
@@ -586,7 +592,7 @@ fn execute(
     ends: &Ends<'_>,
 ) -> Outcome<std::convert::Infallible> {
     if let (Some(profile), Some(proc)) = (&plan.profile, host_proc) {
-        enter_profile(profile, proc.as_fd()).at(Stage::Profile, 0)?;
+        ask_for_profile(&profile.file, &profile.request, proc.as_fd()).at(Stage::Profile, 0)?;
     }
     set_stdio(plan).at(Stage::Stdio, 0)?;
     for (index, (resource, soft, hard)) in plan.limits.iter().enumerate() {
@@ -608,13 +614,13 @@ fn execute(
     process::exit(FAILED)
 }
 
-/// Asks for an AppArmor profile at the next execve.
-fn enter_profile(profile: &Profile, proc: BorrowedFd<'_>) -> Result<(), Errno> {
-    let file = rustix::fs::openat(proc, profile.file.as_c_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+/// Asks for an AppArmor profile, at the next execve or now.
+fn ask_for_profile(file: &CStr, request: &[u8], proc: BorrowedFd<'_>) -> Result<(), Errno> {
+    let file = rustix::fs::openat(proc, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     if rustix::fs::fstatfs(&file)?.f_type != rustix::fs::PROC_SUPER_MAGIC {
         return Err(Errno::XDEV);
     }
-    rustix::io::write(&file, &profile.request).map(drop)
+    rustix::io::write(&file, request).map(drop)
 }
 
 /// Moves the report behind the standard streams and what the program inherits, and closes all above.
@@ -768,10 +774,11 @@ fn verify_folder() -> Result<(), Errno> {
 
 /// Executes the first candidate that is there, as execvp(3) chooses; returns why none was.
 fn execute_first(plan: &ProcessPlan) -> Result<std::convert::Infallible, Errno> {
-    let mut denied = false;
+    let (mut denied, mut is_there) = (false, false);
     for candidate in &plan.candidates {
         match process::execute(candidate, &plan.arguments, &plan.environment) {
-            Errno::NOENT | Errno::NOTDIR => {}
+            Errno::NOENT => is_there |= rustix::fs::stat(candidate.as_c_str()).is_ok(),
+            Errno::NOTDIR => {}
             Errno::ACCESS => denied = true,
             errno => return Err(errno),
         }
@@ -779,7 +786,11 @@ fn execute_first(plan: &ProcessPlan) -> Result<std::convert::Infallible, Errno> 
             return Err(Errno::ISDIR);
         }
     }
-    Err(if denied { Errno::ACCESS } else { Errno::NOENT })
+    Err(match (denied, is_there) {
+        (true, _) => Errno::ACCESS,
+        (false, true) => INTERPRETER_MISSING,
+        (false, false) => Errno::NOENT,
+    })
 }
 
 /// Whether there is anything to execute, known before the program may be.

@@ -113,7 +113,12 @@ pub(super) fn default_nodes() -> Result<Vec<Node>, Error> {
 /// The devices that a mapping names: one, or all below a folder.
 pub(super) fn mapped_nodes(mapping: &DeviceMapping, nodes: &mut Vec<Node>) -> Result<(), Error> {
     let unknown = || Error::Unknown { kind: "device", name: mapping.source.display().to_string() };
-    let metadata = std::fs::metadata(&mapping.source).map_err(|_| unknown())?;
+    let metadata = match std::fs::metadata(&mapping.source) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::DeviceMissing { path: mapping.source.clone() });
+        }
+        metadata => metadata.map_err(|_| unknown())?,
+    };
     if metadata.is_dir() {
         return host_nodes(&mapping.source, &mapping.target, nodes, 0);
     }

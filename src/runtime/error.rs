@@ -5,6 +5,14 @@ use std::path::PathBuf;
 
 use crate::base::error::{Attribute, Explain};
 
+/// The step of [`Error::Step`] that clones the first process.
+pub(super) const MAKE_PROCESS: &str = "make the container's process";
+/// The step of [`Error::Step`] that opens the pair of a terminal.
+pub(super) const OPEN_TERMINAL: &str = "open a terminal";
+
+/// How the step of [`Error::Step`] begins that sends a signal.
+pub(super) const SEND_SIGNAL: &str = "send signal";
+
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -14,9 +22,15 @@ pub enum Error {
         /// As typed.
         program: String,
     },
-    /// The program, given as a path, does not exist; or the interpreter of a script does not.
+    /// The program, given as a path, does not exist.
     #[error("exec: \"{program}\": stat {program}: no such file or directory")]
     ProgramMissing {
+        /// As typed.
+        program: String,
+    },
+    /// The interpreter of a script does not exist, or the loader of a program that is linked dynamically.
+    #[error("exec {program}: no such file or directory: its interpreter is missing")]
+    InterpreterMissing {
         /// As typed.
         program: String,
     },
@@ -72,6 +86,16 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// Mounts that are made later were to come through a bind, and cannot.
+    #[error("path {} is mounted on {} but it is not a {wanted} mount", path.display(), mounted_on.display())]
+    Propagation {
+        /// On the host.
+        path: PathBuf,
+        /// The mount that it lies on.
+        mounted_on: PathBuf,
+        /// What that would have to be: `shared`, `shared or slave`.
+        wanted: &'static str,
+    },
     /// A folder was to be mounted onto a file, or a file onto a folder.
     #[error(
         "cannot mount onto `{target}`: not a directory: are you trying to mount a directory onto a file (or vice-versa)?"
@@ -126,6 +150,12 @@ pub enum Error {
         kind: &'static str,
         /// As typed.
         name: String,
+    },
+    /// A device that the host does not have.
+    #[error("the device {} does not exist", path.display())]
+    DeviceMissing {
+        /// On the host.
+        path: PathBuf,
     },
     /// A kernel parameter that a container may not change.
     #[error("sysctl `{name}` is not in a namespace of the container's own")]
@@ -228,6 +258,31 @@ impl Explain for Error {
             Self::ProgramRefused { reason, .. } if reason == "exec format error" => {
                 Some("the program is of another architecture, or a script without a `#!` line".into())
             }
+            Self::InterpreterMissing { .. } => Some(
+                "the image lacks what the first line of the script names (one that ends as on Windows, in CR LF, names \
+                 another file), or the C library that the program was linked with"
+                    .into(),
+            ),
+            Self::Propagation { mounted_on, .. } => {
+                Some(format!("share it first (`mount --make-rshared {}`), or leave the propagation out", mounted_on.display()))
+            }
+            Self::DeviceMissing { .. } => {
+                Some("`ls -l /dev` shows what there is; a driver that is not loaded has made none".into())
+            }
+            Self::Cgroup { path, .. } if path.file_name().is_some_and(|name| name == "cpuset.cpus") => {
+                let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
+                Some(format!("the host has the CPUs {}", online.trim()))
+            }
+            Self::Cgroup { source, .. } => matches!(
+                source.raw_os_error(),
+                Some(libc::ENOENT | libc::EROFS | libc::EACCES | libc::EPERM)
+            )
+            .then(|| {
+                "the control groups at /sys/fs/cgroup must be mounted and writable; inside of another container that \
+                 takes --privileged"
+                    .into()
+            }),
+            Self::Step { step, source } => hint_of_step(step, source.raw_os_error()?),
             _ => None,
         }
     }
@@ -236,6 +291,7 @@ impl Explain for Error {
         let (names, value): (&[&str], &str) = match self {
             Self::ProgramNotFound { program }
             | Self::ProgramMissing { program }
+            | Self::InterpreterMissing { program }
             | Self::ProgramRefused { program, .. } => (&["entrypoint", "command"], program),
             Self::WorkingFolder { path, .. } => (&["working_dir"], path),
             Self::UnknownUser { user } => (&["user"], user),
@@ -244,6 +300,7 @@ impl Explain for Error {
             Self::MountSource { target, .. } | Self::MountKind { target } | Self::Mount { target, .. } => {
                 (&["volumes", "tmpfs", "configs", "secrets"], target)
             }
+            Self::Propagation { path, .. } => (&["volumes"], path.to_str().unwrap_or_default()),
             Self::MountOption { option, .. } => (&["tmpfs", "volumes"], option),
             Self::Sysctl { name } => (&["sysctls"], name),
             Self::NoAppArmor { profile } | Self::AppArmorProfile { profile } => (&["security_opt"], profile),
@@ -254,6 +311,7 @@ impl Explain for Error {
             Self::Unknown { kind: "capability", name } => (&["cap_add", "cap_drop"], name),
             Self::Unknown { kind: "resource limit", name } => (&["ulimits"], name),
             Self::Unknown { kind: "device" | "device permission", name } => (&["devices"], name),
+            Self::DeviceMissing { path } => (&["devices"], path.to_str().unwrap_or_default()),
             Self::Unknown { kind: "device rule", name } => (&["device_cgroup_rules"], name),
             Self::Unknown { kind: "place for a mount", name } => (&["volumes", "tmpfs"], name),
             _ => return None,
@@ -263,7 +321,10 @@ impl Explain for Error {
 
     fn exit_code(&self) -> u8 {
         match self {
-            Self::ProgramNotFound { .. } | Self::ProgramMissing { .. } | Self::MountKind { .. } => 127,
+            Self::ProgramNotFound { .. }
+            | Self::ProgramMissing { .. }
+            | Self::InterpreterMissing { .. }
+            | Self::MountKind { .. } => 127,
             Self::ProgramRefused { .. } => 126,
             Self::WorkingFolder { source, .. } => match source.raw_os_error() {
                 Some(libc::EACCES | libc::ENOTDIR) => 126,
@@ -274,4 +335,25 @@ impl Explain for Error {
             _ => 125,
         }
     }
+}
+
+/// What to do where a limit of the host, whose name its answer does not tell, stopped a step.
+fn hint_of_step(step: &str, errno: i32) -> Option<String> {
+    let hint = match (step, errno) {
+        (OPEN_TERMINAL, libc::ENOSPC) => "the host has no terminal left: raise the limit (sysctl kernel.pty.max)",
+        (MAKE_PROCESS, libc::ENOSPC) => {
+            "the host has no namespace left: raise the limits (sysctl user.max_net_namespaces and its like)"
+        }
+        (MAKE_PROCESS, libc::EAGAIN) => {
+            "the host has no process left for this user or control group: end some, or raise the limit (`ulimit -u`, pids.max)"
+        }
+        (MAKE_PROCESS, libc::ENOMEM) => {
+            "the host has no memory left: stop something, or raise the limit of the control group that this runs in"
+        }
+        (_, libc::EACCES) if step.starts_with(SEND_SIGNAL) => {
+            "the AppArmor profile of the container keeps signals out: give it the rule `signal (receive) peer=unconfined,`"
+        }
+        _ => return None,
+    };
+    Some(hint.into())
 }

@@ -128,7 +128,7 @@ pub(super) fn open_stdio(stdio: &Stdio, root: &OwnedFd) -> Result<OpenStdio, Err
         Stdio::Pipes { stdin, stdout, stderr } => process_plan::open_pipes(stdin, stdout, stderr),
         Stdio::Terminal { rows, cols } => {
             let master = open_master(root)
-                .map_err(|errno| Error::Step { step: "open a terminal".into(), source: errno.into() })?;
+                .map_err(|errno| Error::Step { step: super::error::OPEN_TERMINAL.into(), source: errno.into() })?;
             process_plan::open_terminal(master, *rows, *cols)
         }
     }

@@ -203,7 +203,7 @@ pub fn prepare(launch: &Launch<'_>) -> Result<Prepared, Error> {
         })?,
         (None, None) => process::clone_process(namespaces, target, body),
     };
-    let child = child.map_err(|errno| step("make the container's process", errno))?;
+    let child = child.map_err(|errno| step(super::error::MAKE_PROCESS, errno))?;
     Prepared::new(child, channels, names, console)
 }
 
@@ -399,7 +399,7 @@ fn open_stdio(stdio: &Stdio, terminals: Option<&OwnedFd>) -> Result<OpenStdio, E
     match stdio {
         Stdio::Pipes { stdin, stdout, stderr } => process_plan::open_pipes(stdin, stdout, stderr),
         Stdio::Terminal { rows, cols } => {
-            let refused = |errno| step("open a terminal", errno);
+            let refused = |errno| step(super::error::OPEN_TERMINAL, errno);
             let terminals = terminals.ok_or(rustix::io::Errno::NODEV).map_err(refused)?;
             let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             let master = rustix::fs::openat(terminals, "ptmx", flags, Mode::empty()).map_err(refused)?;

@@ -39,6 +39,7 @@ mod mounts;
 mod own_program;
 mod plan;
 mod process;
+mod propagation;
 pub mod root;
 mod running;
 pub mod seccomp;

@@ -18,7 +18,7 @@ use super::ids::Ids;
 use super::launch::{Launch, ResolvedMount, ResolvedSource};
 use super::layers::layers;
 use super::plan::{MountAction, MountStep, NewMount};
-use super::{Error, root};
+use super::{Error, propagation, root};
 use crate::model::container::NamespaceMode;
 use crate::sys::mount::{self, MountAttributes, NODEV, NOEXEC, NOSUID, RDONLY, STRICTATIME};
 
@@ -423,12 +423,8 @@ fn bind(path: &Path, wish: &Bind<'_>, target: &str) -> Result<Source, Error> {
     let is_folder = is_folder(place.as_fd()).map_err(refused)?;
     let mount = mount::clone_tree(place.as_fd(), c"", recursive).map_err(refused)?;
     let unknown = |name: &str| Error::MountOption { option: name.to_owned(), target: target.to_owned() };
-    let propagation = match propagation.unwrap_or("rprivate") {
-        "private" | "rprivate" | "" => libc::MS_PRIVATE,
-        "slave" | "rslave" => libc::MS_SLAVE,
-        "shared" | "rshared" => libc::MS_SHARED,
-        name => return Err(unknown(name)),
-    };
+    let propagation = propagation::flag(propagation).ok_or_else(|| unknown(propagation.unwrap_or_default()))?;
+    propagation::check(propagation, place.as_fd(), path)?;
     let set = if read_only { RDONLY } else { 0 };
     let attributes = MountAttributes { set, propagation, ..Default::default() };
     // Submounts too: a writable one below a read-only mount is not what anybody asks for.

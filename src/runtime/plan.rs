@@ -447,6 +447,7 @@ impl Names {
             Errno::NOENT if program.contains('/') => Error::ProgramMissing { program },
             Errno::NOENT => Error::ProgramNotFound { program },
             Errno::NOTDIR => Error::ProgramMissing { program },
+            super::child::INTERPRETER_MISSING => Error::InterpreterMissing { program },
             Errno::ACCESS | Errno::PERM => Error::ProgramRefused { program, reason: "permission denied".into() },
             Errno::ISDIR => Error::ProgramRefused { program, reason: "is a directory".into() },
             Errno::NOEXEC => Error::ProgramRefused { program, reason: "exec format error".into() },

@@ -55,7 +55,8 @@ pub(super) fn open_pipes(stdin: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) ->
 
 /// Takes the terminal of `master`, sized.
 pub(super) fn open_terminal(master: OwnedFd, rows: u16, cols: u16) -> Result<OpenStdio, Error> {
-    let refused = |errno: rustix::io::Errno| Error::Step { step: "open a terminal".into(), source: errno.into() };
+    let refused =
+        |errno: rustix::io::Errno| Error::Step { step: super::error::OPEN_TERMINAL.into(), source: errno.into() };
     let size = rustix::termios::Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::pty::unlockpt(&master).map_err(refused)?;
     rustix::termios::tcsetwinsize(&master, size).map_err(refused)?;

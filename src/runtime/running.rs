@@ -57,7 +57,11 @@ impl Prepared {
 
     /// Its network namespace, for the caller to furnish. Only of use with [`super::NetNamespace::New`].
     pub fn net_namespace(&self) -> Result<OwnedFd, Error> {
-        open_namespace(self.identity.pid, "net").map_err(|errno| refused(self.identity.pid, "net", errno))
+        open_namespace(self.identity.pid, "net").map_err(|errno| match errno {
+            // It has failed already, in building its root: its report says why.
+            Errno::NOENT | Errno::SRCH => outcome(&self.listen, &self.names).err().unwrap_or(Error::Died),
+            errno => refused(self.identity.pid, "net", errno),
+        })
     }
 
     /// The master side of its terminal, once, when it has one.
@@ -210,7 +214,9 @@ impl Running {
 pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Error> {
     match crate::sys::process::send_signal(pidfd, signal) {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(errno) => Err(Error::Step { step: format!("send signal {signal}"), source: errno.into() }),
+        Err(errno) => {
+            Err(Error::Step { step: format!("{} {signal}", super::error::SEND_SIGNAL), source: errno.into() })
+        }
     }
 }
 

@@ -6,14 +6,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-use rustix::fs::inotify;
-
 use super::lock::Lock;
 use super::{Result, Store};
+use crate::base::folder_watch::{Changes, FolderWatch};
 use crate::base::fs::{self, Context};
 use crate::model::journal::Entry;
 
@@ -75,10 +74,7 @@ impl<'a> Journal<'a> {
     pub fn read(&self) -> Result<JournalReader> {
         let folder = self.folder();
         fs::create_dir_all(&folder)?;
-        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
-        let news = inotify::init(flags).context("watch", &folder)?;
-        let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_FROM;
-        inotify::add_watch(&news, &folder, events).context("watch", &folder)?;
+        let news = FolderWatch::new(&folder, Changes::MODIFY | Changes::CREATE | Changes::MOVED_FROM)?;
         let files = [folder.join("journal.old"), self.path()];
         let files = files.iter().filter_map(|path| File::open(path).ok()).collect();
         Ok(JournalReader { path: self.path(), news, files, rest: Vec::new() })
@@ -97,7 +93,7 @@ impl<'a> Journal<'a> {
 #[derive(Debug)]
 pub struct JournalReader {
     path: PathBuf,
-    news: OwnedFd,
+    news: FolderWatch,
     /// What is still to be read; the last one grows.
     files: Vec<File>,
     /// The beginning of a line.
@@ -107,8 +103,7 @@ pub struct JournalReader {
 impl JournalReader {
     /// Everything that was added since the last call.
     pub fn entries(&mut self) -> Result<Vec<Entry>> {
-        let mut events = [0u8; 4096];
-        while rustix::io::read(&self.news, &mut events).is_ok_and(|length| length > 0) {}
+        self.news.drain();
         let mut entries = Vec::new();
         loop {
             for place in 0..self.files.len() {

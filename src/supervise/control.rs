@@ -29,11 +29,12 @@ pub(super) fn stop(store: &Store, id: &ContainerId, timeout: Option<Duration>, s
         let signal = signal.unwrap_or(spec.stop_signal);
         let ended = can_react(identity, signal) && {
             note_signal(store, &spec, signal);
-            send(&pidfd, signal)?;
+            // A profile of AppArmor may keep signals out: then there is nothing to wait for.
+            let is_sent = send(&pidfd, signal).is_ok();
             if state.status == Status::Paused {
                 thaw(store, id)?;
             }
-            ends_within(&pidfd, timeout)
+            is_sent && ends_within(&pidfd, timeout)
         };
         if !ended {
             note_signal(store, &spec, libc::SIGKILL);
@@ -56,7 +57,10 @@ pub(super) fn kill(store: &Store, id: &ContainerId, signal: i32) -> Result<()> {
         store.containers().set_wish(id, Wish::Stopped)?;
     }
     note_signal(store, &spec, signal);
-    send(&pidfd, signal)?;
+    match send(&pidfd, signal) {
+        Err(_) if signal == libc::SIGKILL => return kill_hard(store, id, &pidfd),
+        sent => sent?,
+    }
     if signal == libc::SIGKILL && state.status == Status::Paused {
         // A frozen process of cgroup v1 does not die.
         thaw(store, id)?;
@@ -131,10 +135,11 @@ fn thaw(store: &Store, id: &ContainerId) -> Result<()> {
 
 /// Kills everything in the container, whatever state it is in.
 fn kill_hard(store: &Store, id: &ContainerId, pidfd: &OwnedFd) -> Result<()> {
-    send(pidfd, libc::SIGKILL)?;
-    // The group may be gone already, with the process.
-    match Cgroup::open(&store.paths().instance(), id.as_str()).and_then(|cgroup| cgroup.kill_all()) {
-        Err(error) if !ends_within(pidfd, Duration::from_secs(2)) => Err(error.into()),
+    let sent = send(pidfd, libc::SIGKILL);
+    // The group may be gone already, with the process. Nothing keeps out a signal that comes by way of it.
+    let killed = Cgroup::open(&store.paths().instance(), id.as_str()).and_then(|cgroup| cgroup.kill_all());
+    match sent.and(killed.map_err(Error::from)) {
+        Err(error) if !ends_within(pidfd, Duration::from_secs(2)) => Err(error),
         _ => Ok(()),
     }
 }

@@ -84,10 +84,32 @@ fn reset_limits() {
         let limit = rustix::process::getrlimit(resource);
         let _refused = rustix::process::setrlimit(resource, Rlimit { current: limit.maximum, maximum: limit.maximum });
     }
+    allow_open_files();
     let files = rustix::process::getrlimit(Resource::Nofile);
-    let most = files.maximum.unwrap_or(OPEN_FILES_MAX).min(OPEN_FILES_MAX);
-    let wished = Rlimit { current: Some(most), maximum: files.maximum };
-    let _refused = rustix::process::setrlimit(Resource::Nofile, wished);
+    if files.current.is_none_or(|soft| soft > OPEN_FILES_MAX) {
+        let wished = Rlimit { current: Some(OPEN_FILES_MAX), maximum: files.maximum };
+        let _refused = rustix::process::setrlimit(Resource::Nofile, wished);
+    }
+}
+
+/// Lets this process have as many open files as wharf ever needs, if it may: the limit of the caller's shell is about
+/// its own programs, and containers get theirs from their specs.
+pub fn allow_open_files() {
+    let files = rustix::process::getrlimit(Resource::Nofile);
+    let wish = |current: u64, maximum: Option<u64>| {
+        let wished = Rlimit { current: Some(current), maximum };
+        rustix::process::setrlimit(Resource::Nofile, wished).is_ok()
+    };
+    match files.maximum {
+        // More takes CAP_SYS_RESOURCE.
+        Some(hard) if hard < OPEN_FILES_MAX => {
+            let _as_far_as_it_goes = wish(OPEN_FILES_MAX, Some(OPEN_FILES_MAX)) || wish(hard, Some(hard));
+        }
+        hard if files.current.is_some_and(|soft| soft < OPEN_FILES_MAX) => {
+            let _refused = wish(OPEN_FILES_MAX, hard);
+        }
+        _ => {}
+    }
 }
 
 /// The last process to kill when memory is out: it holds no memory, and its container's output would be lost.

@@ -69,8 +69,8 @@ pub enum Error {
         /// How many there are.
         count: usize,
     },
-    /// The launcher process cannot be made.
-    #[error("cannot fork the launcher process")]
+    /// The launcher process, or a supervisor, cannot be made.
+    #[error("cannot fork")]
     Launcher {
         /// The system's answer.
         #[source]

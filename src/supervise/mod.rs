@@ -49,6 +49,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub use attach::AttachStream;
+pub use detach::allow_open_files;
 pub use error::Error;
 pub use frame::Frame;
 pub use heal::EXIT_CODE_UNKNOWN;

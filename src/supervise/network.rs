@@ -197,8 +197,9 @@ fn publish(
     endpoints: &[Endpoint],
 ) -> Result<port::Publication> {
     port::publish(host, ports, endpoints).map_err(|mut error| {
-        if let net::Error::PortInUse { port, protocol, holder, .. } = &mut error
-            && let Some(name) = publisher(store, port, *protocol)
+        if let net::Error::PortInUse { address, port, protocol, reason, holder } = &mut error
+            && reason == net::ADDRESS_IN_USE
+            && let Some(name) = publisher(store, address, port, *protocol)
         {
             *holder = Some(net::PortHolder::Container(name));
         }
@@ -206,15 +207,21 @@ fn publish(
     })
 }
 
-/// The name of the container that has a port of the host.
-fn publisher(store: &Store, port: &str, protocol: Protocol) -> Option<String> {
+/// The name of the container that has a port of the host's `address`.
+fn publisher(store: &Store, address: &str, port: &str, protocol: Protocol) -> Option<String> {
+    let address: IpAddr = address.trim_matches(['[', ']']).parse().ok()?;
     let port: u16 = port.parse().ok()?;
-    let has_it = |state: &ContainerState| {
-        super::start::is_active(state)
-            && state.ports.iter().any(|ours| (ours.host_port, ours.protocol) == (port, protocol))
+    let is_it = |ours: &PublishedPort| {
+        (ours.host_port, ours.protocol) == (port, protocol) && are_in_each_others_way(ours.host_ip, address)
     };
+    let has_it = |state: &ContainerState| super::start::is_active(state) && state.ports.iter().any(is_it);
     let containers = store.containers().list().ok()?;
     containers.into_iter().find(|(_, state)| has_it(state)).map(|(spec, _)| spec.name)
+}
+
+/// Whether a port of the one cannot be bound while that of the other is.
+fn are_in_each_others_way(one: IpAddr, other: IpAddr) -> bool {
+    one == other || (one.is_ipv4() == other.is_ipv4() && (one.is_unspecified() || other.is_unspecified()))
 }
 
 /// The records of a container's networks.

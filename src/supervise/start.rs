@@ -94,7 +94,7 @@ pub(super) fn single_thread() -> Result<()> {
     match daemon::thread_count() {
         Ok(1) => Ok(()),
         Ok(count) => Err(Error::Threads { count }),
-        Err(_) => Err(Error::Threads { count: 0 }),
+        Err(source) => Err(Error::Launcher { source }),
     }
 }
 

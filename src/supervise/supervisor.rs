@@ -21,7 +21,7 @@ use super::restart::{self, Backoff};
 use super::run::Run;
 use super::stdio::Read;
 use super::{Result, handover};
-use crate::base::fs::Context;
+use crate::base::folder_watch::{Changes, FolderWatch};
 use crate::base::id::ContainerId;
 use crate::log::{self, Stream};
 use crate::model::container::{ContainerSpec, ContainerState, Health, HealthStatus, NetworkMode, Status};
@@ -72,7 +72,7 @@ pub(super) struct Supervisor {
 pub(super) struct Pending {
     pub(super) due: Instant,
     /// Wakes the supervisor when a command changes its wish.
-    pub(super) wish: Option<OwnedFd>,
+    pub(super) wish: Option<FolderWatch>,
 }
 
 /// What a descriptor that poll(2) was given stands for.
@@ -415,8 +415,7 @@ impl Supervisor {
             self.restart = None;
             self.finish();
         } else if let Some(fd) = self.restart.as_ref().and_then(|pending| pending.wish.as_ref()) {
-            let mut events = [0u8; 1024];
-            while rustix::io::read(fd, &mut events).is_ok_and(|length| length > 0) {}
+            fd.drain();
         }
     }
 
@@ -511,14 +510,9 @@ fn clear_streams(store: &Store, id: &ContainerId) {
 }
 
 /// A descriptor that becomes readable when the container's wish changes, or the container is removed.
-fn watch_wish(store: &Store, id: &ContainerId) -> Result<OwnedFd> {
-    use rustix::fs::inotify;
-    let folder = store.containers().folder(id);
-    let watch =
-        inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).context("watch", &folder)?;
-    let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::DELETE | inotify::WatchFlags::MOVE_SELF;
-    inotify::add_watch(&watch, &folder, events).context("watch", &folder)?;
-    Ok(watch)
+fn watch_wish(store: &Store, id: &ContainerId) -> Result<FolderWatch> {
+    let changes = Changes::MOVED_TO | Changes::DELETE | Changes::MOVE_SELF;
+    Ok(FolderWatch::new(&store.containers().folder(id), changes)?)
 }
 
 /// Whether a container has a network namespace of its own to furnish.

@@ -5,14 +5,13 @@
 //! the waiter calls for a successor).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::inotify;
 
 use super::start::is_active;
 use super::{AttachStream, Condition, Error, Frame, Result, control, heal};
-use crate::base::fs::Context;
+use crate::base::folder_watch::{Changes, FolderWatch};
 use crate::base::id::ContainerId;
 use crate::model::container::{ContainerState, HealthStatus, ProcessIdentity, Status};
 use crate::runtime;
@@ -21,9 +20,6 @@ use crate::store::Store;
 /// Successors that go without having changed anything, until the end of a container counts as one that cannot be
 /// written down.
 const HEALS_MAX: u32 = 3;
-/// How long a waiter sleeps that cannot watch the state. Its container's process and supervisor wake it earlier.
-const UNWATCHED: Duration = Duration::from_millis(20);
-
 /// Waits until a container has ended for good; its exit code.
 pub(super) fn wait_exited(store: &Store, id: &ContainerId) -> Result<i32> {
     wait_until(store, id, Condition::Exited, None).map(|state| state.exit_code)
@@ -99,8 +95,7 @@ fn judge(id: &ContainerId, state: &ContainerState, condition: Condition) -> Opti
 struct Waiter<'a> {
     store: &'a Store,
     id: &'a ContainerId,
-    /// `None` where the host has no more watches to give (`fs.inotify.max_user_instances`, 128 of them).
-    watch: Option<OwnedFd>,
+    watch: FolderWatch,
     observer: Option<AttachStream>,
     process: Option<(ProcessIdentity, Option<OwnedFd>)>,
     last: Option<ContainerState>,
@@ -133,17 +128,14 @@ impl Waiter<'_> {
 
     /// Waits for a change; `false` when the deadline is over.
     fn sleep(&mut self, deadline: Option<Instant>) -> Result<bool> {
-        let mut left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
             return Ok(false);
-        }
-        if self.watch.is_none() {
-            left = Some(left.map_or(UNWATCHED, |left| left.min(UNWATCHED)));
         }
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         let process = self.process.as_ref().and_then(|(_, pidfd)| pidfd.as_ref());
         let sources: Vec<BorrowedFd<'_>> =
-            [self.watch.as_ref().map(AsFd::as_fd), self.observer.as_ref().map(AsFd::as_fd), process.map(AsFd::as_fd)]
+            [Some(self.watch.as_fd()), self.observer.as_ref().map(AsFd::as_fd), process.map(AsFd::as_fd)]
                 .into_iter()
                 .flatten()
                 .collect();
@@ -164,12 +156,7 @@ impl Waiter<'_> {
 
     /// Empties what woke us, so that it does not wake us again.
     fn digest(&mut self) {
-        let mut events = [0u8; 4096];
-        while self
-            .watch
-            .as_ref()
-            .is_some_and(|watch| rustix::io::read(watch, &mut events).is_ok_and(|length| length > 0))
-        {}
+        self.watch.drain();
         while let Some(observer) = &self.observer {
             match observer.try_receive() {
                 Ok(Some(Frame::Exit(code))) => {
@@ -219,18 +206,11 @@ fn has_ended(pidfd: &OwnedFd) -> bool {
 }
 
 /// Readable when the state is replaced or the container is removed.
-fn watch(store: &Store, id: &ContainerId) -> Result<Option<OwnedFd>> {
-    let folder = store.containers().folder(id);
+fn watch(store: &Store, id: &ContainerId) -> Result<FolderWatch> {
     if !store.containers().exists(id) {
         // The store's own words for it.
         store.containers().state(id)?;
     }
-    let watch = match inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK) {
-        // Many containers are waited for at once.
-        Err(rustix::io::Errno::MFILE) => return Ok(None),
-        watch => watch.context("watch", &folder)?,
-    };
-    let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::MOVE_SELF | inotify::WatchFlags::DELETE_SELF;
-    inotify::add_watch(&watch, &folder, events).context("watch", &folder)?;
-    Ok(Some(watch))
+    let changes = Changes::MOVED_TO | Changes::MOVE_SELF | Changes::DELETE_SELF;
+    Ok(FolderWatch::new(&store.containers().folder(id), changes)?)
 }

@@ -80,7 +80,7 @@ fn what_only_the_image_or_the_host_can_tell_has_its_place_too() {
         ("user: root:no-group", (5, 16), "unable to find group no-group"),
         ("group_add: [no-group]", (5, 17), "unable to find group no-group"),
         ("entrypoint: [no-such-program]", (5, 18), "\"no-such-program\": executable file not found"),
-        ("devices: [/dev/no-such-device]", (5, 15), "`/dev/no-such-device` is not a device"),
+        ("devices: [/dev/no-such-device]", (5, 15), "the device /dev/no-such-device does not exist"),
         ("tmpfs: [\"/x:nonsense=1\"]", (5, 17), "`nonsense=1`"),
     ] {
         world.write(

@@ -50,6 +50,64 @@ fn a_port_of_another_container_is_told_with_its_name() {
     }
     world.ok(&["docker", "rm", "-f", "first"]);
     world.ok(&["docker", "run", "--rm", "-p", &port, "busybox", "true"]);
+    // The same port of another address is not in its way.
+    for (name, address) in [("here", "127.0.0.2"), ("there", "127.0.0.3")] {
+        world.ok(&[
+            "docker",
+            "run",
+            "-d",
+            "--name",
+            name,
+            "-p",
+            &format!("{address}:{port}"),
+            "busybox",
+            "sleep",
+            "1000",
+        ]);
+    }
+    let there = format!("127.0.0.3:{port}");
+    let answer = world.wharf(&["docker", "run", "--rm", "-p", &there, "busybox", "true"]).expect(125);
+    assert!(answer.stderr.contains("address already in use (container there)"), "{}", answer.stderr);
+    world.ok(&["docker", "rm", "-f", "here", "there"]);
+    world.expect_no_trace();
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_says_why() {
+    let world = World::new();
+    world.write("script", "#!/bin/no-such-shell\necho hello\n");
+    world.write("windows", "#!/bin/sh\r\necho hello\r\n");
+    world.write("text", "hello\n");
+    // The head of a program for another processor (EM_AARCH64).
+    let mut program = fs::read("/bin/busybox").expect("busybox-static is installed");
+    program[18..20].copy_from_slice(&[183, 0]);
+    fs::write(world.folder().join("arm"), program).expect("written");
+    for (name, code, said) in [
+        ("script", 127, "exec /script: no such file or directory: its interpreter is missing"),
+        ("windows", 127, "one that ends as on Windows"),
+        ("text", 126, "exec format error"),
+        ("arm", 126, "exec format error"),
+        ("missing", 127, "stat /missing: no such file or directory"),
+    ] {
+        let path = world.folder().join(name);
+        let bound = path.exists();
+        let mount = if bound { format!("{}:/{name}", path.display()) } else { "data:/data".to_owned() };
+        if bound {
+            use std::os::unix::fs::PermissionsExt;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("modes can be set");
+        }
+        let program = format!("/{name}");
+        let answer = world.wharf(&["docker", "run", "--rm", "-v", &mount, "busybox", &program]);
+        // An emulator that the host has registered runs it.
+        if name == "arm"
+            && answer.code != code
+            && fs::exists("/proc/sys/fs/binfmt_misc/qemu-aarch64").is_ok_and(|is| is)
+        {
+            continue;
+        }
+        expect_all(&answer.expect(code).stderr, &[said]);
+    }
+    world.ok(&["docker", "volume", "prune", "-af"]);
     world.expect_no_trace();
 }
 

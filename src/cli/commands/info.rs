@@ -112,7 +112,11 @@ fn write_text(out: &mut impl Write, facts: &Map<String, Value>) -> std::io::Resu
     ] {
         writeln!(out, " {indent}{title}: {}", fact(key))?;
     }
-    writeln!(out, " Security Options:\n  seccomp\n   Profile: builtin")?;
+    writeln!(out, " Security Options:")?;
+    if crate::runtime::apparmor::is_enabled() {
+        writeln!(out, "  apparmor")?;
+    }
+    writeln!(out, "  seccomp\n   Profile: builtin")?;
     for (title, key) in [
         ("Kernel Version", "KernelVersion"),
         ("Operating System", "OperatingSystem"),

@@ -335,7 +335,12 @@ fn link_to(engine: &Engine, text: &str, request: &mut Request) -> Result<(), Fai
 fn make(args: &Args, engine: &Engine, request: Request, image: &Image) -> Result<ContainerId, Failure> {
     let Some(path) = &args.container.more.cidfile else { return Ok(engine.create(request, image)?) };
     let fails = |operation, source| Failure::from(crate::base::fs::Error { operation, path: path.clone(), source });
-    let mut file = std::fs::File::create_new(path).map_err(|source| fails("create", source))?;
+    let mut file = match std::fs::File::create_new(path) {
+        Err(source) if source.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(Mistake::CidFile { path: path.clone() }.into());
+        }
+        file => file.map_err(|source| fails("create", source))?,
+    };
     let made = engine.create(request, image).map_err(Failure::from).and_then(|id| {
         file.write_all(id.as_str().as_bytes()).map_err(|source| fails("write", source))?;
         Ok(id)

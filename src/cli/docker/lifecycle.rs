@@ -5,6 +5,7 @@
 use std::io::Write;
 
 use crate::base::error::Explain;
+use crate::base::threads::{Work, begin};
 use crate::cli::interactive::{SessionWish, session_of};
 use crate::cli::members::{InScope, Member};
 use crate::cli::{Context, Failure, Mistake, Outcome, flags};
@@ -122,11 +123,9 @@ fn each(
         _ => std::thread::scope(|threads| {
             let running: Vec<_> = members
                 .into_iter()
-                .map(|member| member.map(|member| threads.spawn(|| action(&scope, member))))
+                .map(|member| member.map(|member| begin(threads, || action(&scope, member))))
                 .collect();
-            let join = |thread: std::thread::ScopedJoinHandle<'_, Result<(), engine::Error>>| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map_err(Failure::from)
-            };
+            let join = |work: Work<'_, Result<(), engine::Error>>| work.join().map_err(Failure::from);
             running.into_iter().map(|thread| thread.and_then(join)).collect()
         }),
     };

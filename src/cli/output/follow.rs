@@ -79,7 +79,7 @@ impl<O: Write, E: Write> Follower<O, E> {
         }
         self.asleep.retain(|source| source.id != *id);
         let containers = self.store.containers();
-        let reader = log::read(&supervise::log_path(&self.store, id), self.options)?;
+        let mut reader = log::read(&supervise::log_path(&self.store, id), self.options)?;
         reader.watch(&containers.folder(id))?;
         let restarts_seen = containers.state(id)?.restart_count;
         let voice = self.printer.add(if shown { name } else { "" });
@@ -228,7 +228,7 @@ impl<O: Write, E: Write> Follower<O, E> {
         let containers = self.store.containers();
         let options = ReadOptions { since: Some(Timestamp::now()), tail: None, ..self.options };
         let watched = log::read(&supervise::log_path(&self.store, &source.id), options)
-            .and_then(|reader| reader.watch(&containers.folder(&source.id)).map(|()| reader));
+            .and_then(|mut reader| reader.watch(&containers.folder(&source.id)).map(|()| reader));
         source.reader = match watched {
             Ok(reader) => reader,
             // Removed meanwhile: it will not come back.

@@ -3,32 +3,28 @@
 //! One is told of when it has started: until then it may have the name of a replacement.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
-
+use crate::base::folder_watch::{Changes, FolderWatch, Place};
 use crate::base::id::ContainerId;
+use crate::cli::Failure;
 use crate::cli::members::Member;
-use crate::cli::{Failure, Mistake};
 use crate::store::Store;
 
 /// Watches a store for new containers.
 pub struct Newcomers {
     store: Store,
-    watch: OwnedFd,
+    watch: FolderWatch,
     seen: BTreeSet<ContainerId>,
-    /// Made and not started yet, with the number of the watch on its folder.
-    waiting: BTreeMap<ContainerId, i32>,
+    /// Made and not started yet, with the watch on its folder.
+    waiting: BTreeMap<ContainerId, Place>,
 }
 
 impl Newcomers {
     /// Begins to watch; what is there by now is none.
     pub fn watch(store: Store) -> Result<Self, Failure> {
-        let operation = "watch for new containers";
-        let failed = |errno: rustix::io::Errno| Mistake::System { operation, source: errno.into() };
-        let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(failed)?;
-        let changes = WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM | WatchFlags::CREATE | WatchFlags::DELETE;
-        inotify::add_watch(&watch, store.containers().all_folder(), changes).map_err(failed)?;
+        let changes = Changes::MOVED_TO | Changes::MOVED_FROM | Changes::CREATE | Changes::DELETE;
+        let watch = FolderWatch::new(&store.containers().all_folder(), changes)?;
         let seen = store.containers().ids()?.into_iter().collect();
         Ok(Self { store, watch, seen, waiting: BTreeMap::new() })
     }
@@ -45,7 +41,7 @@ impl Newcomers {
 
     /// Those among the `wanted` that have started since the last time.
     pub fn take(&mut self, wanted: impl Fn(&Member) -> bool) -> Result<Vec<Member>, Failure> {
-        if !self.has_changed() {
+        if !self.watch.drain() {
             return Ok(Vec::new());
         }
         let ids: BTreeSet<ContainerId> = self.store.containers().ids()?.into_iter().collect();
@@ -58,8 +54,8 @@ impl Newcomers {
             if !self.waiting.contains_key(&id) {
                 let folder = self.store.containers().folder(&id);
                 // Gone again: then there is nothing to wait for.
-                let Ok(number) = inotify::add_watch(&self.watch, folder, WatchFlags::MOVED_TO) else { continue };
-                self.waiting.insert(id.clone(), number);
+                let Ok(place) = self.watch.add(&folder, Changes::MOVED_TO) else { continue };
+                self.waiting.insert(id.clone(), place);
             }
             // Read after the watch was set: no change is missed.
             let containers = self.store.containers();
@@ -68,9 +64,9 @@ impl Newcomers {
             let member = Member { spec, state };
             let is_wanted = wanted(&member);
             if is_started || !is_wanted {
-                if let Some(number) = self.waiting.remove(&id) {
+                if let Some(place) = self.waiting.remove(&id) {
                     // It is watched for its log from now on.
-                    let _gone = inotify::remove_watch(&self.watch, number);
+                    self.watch.remove(place);
                 }
                 self.seen.insert(id);
             }
@@ -79,16 +75,5 @@ impl Newcomers {
             }
         }
         Ok(started)
-    }
-
-    fn has_changed(&self) -> bool {
-        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
-        let mut events = inotify::Reader::new(&self.watch, &mut buffer);
-        let mut changed = false;
-        while let Ok(event) = events.next() {
-            // Watches that were taken back say so once.
-            changed |= event.events() != ReadFlags::IGNORED;
-        }
-        changed
     }
 }

@@ -73,12 +73,21 @@ pub fn ensure(host: &Host, contents: impl FnOnce() -> Contents) -> Result<()> {
 pub fn remove(host: &Host) -> Result<()> {
     let mut batch = Batch::new(Family::Inet, host.table());
     batch.delete_table();
-    match host.filter()?.commit(batch) {
+    let mut filter = match host.filter() {
+        Err(error) if is_not_in_kernel(&error) => return Ok(()),
+        filter => filter?,
+    };
+    match filter.commit(batch) {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         other => {
             other.map_err(|source| Error::Firewall { operation: format!("remove table `{}`", host.table()), source })
         }
     }
+}
+
+/// Whether the kernel has no nftables: then it has no rule of ours either.
+fn is_not_in_kernel(error: &Error) -> bool {
+    matches!(error, Error::Firewall { source, .. } if source.raw_os_error() == Some(libc::EPROTONOSUPPORT))
 }
 
 /// Adds elements at once. One that stands there with another value belongs to nobody any more (the port is
@@ -110,7 +119,10 @@ pub(super) fn add(host: &Host, wanted: &[Element]) -> Result<()> {
 pub(super) fn delete(host: &Host, unwanted: &[Element]) -> Result<()> {
     let failed = |source| Error::Firewall { operation: "remove elements".to_owned(), source };
     let missing = |error: &io::Error| error.raw_os_error() == Some(libc::ENOENT);
-    let mut filter = host.filter()?;
+    let mut filter = match host.filter() {
+        Err(error) if is_not_in_kernel(&error) => return Ok(()),
+        filter => filter?,
+    };
     let mut present = Vec::with_capacity(unwanted.len());
     for element in unwanted {
         let found = filter.element(Family::Inet, host.table(), element).map_err(failed)?;

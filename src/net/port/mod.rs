@@ -271,7 +271,7 @@ fn reserve(address: SocketAddr, protocol: Protocol) -> std::result::Result<(Opti
 
 fn in_use(address: IpAddr, port: &str, protocol: Protocol, errno: Errno) -> Error {
     let reason = match errno {
-        Errno::ADDRINUSE => "address already in use".to_owned(),
+        Errno::ADDRINUSE => crate::net::error::ADDRESS_IN_USE.to_owned(),
         Errno::ADDRNOTAVAIL => "the host does not have this address".to_owned(),
         other => std::io::Error::from(other).to_string(),
     };

@@ -194,7 +194,7 @@ impl Bundle {
             Some(namespace) => in_pid_namespace(namespace.as_fd(), clone)?,
             None => clone(),
         };
-        let child = cloned.map_err(|errno| step("make the container's process", errno))?;
+        let child = cloned.map_err(|errno| step(crate::runtime::error::MAKE_PROCESS, errno))?;
         Ok(Prepared::new(child, channels, names, console)?)
     }
 
@@ -310,7 +310,7 @@ fn open_stdio(stdio: &Stdio, terminals: Option<&OwnedFd>) -> Result<OpenStdio, E
             };
             let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             let master = rustix::fs::openat(terminals, "ptmx", flags, Mode::empty())
-                .map_err(|errno| step("open a terminal", errno))?;
+                .map_err(|errno| step(crate::runtime::error::OPEN_TERMINAL, errno))?;
             Ok(open_terminal(master, *rows, *cols)?)
         }
     }
