@@ -25,6 +25,7 @@ mod project;
 mod propagation;
 mod provided;
 mod published;
+mod races;
 mod refusals;
 mod registry;
 mod rolling;

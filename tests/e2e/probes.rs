@@ -19,7 +19,7 @@ enum Docker {
 use Docker::{LetsThrough, Refuses};
 
 /// Name, script, Docker's answer. A script prints `GOT-THROUGH` when the attack worked.
-const SCRIPTS: [(&str, &str, Docker); 24] = [
+const SCRIPTS: [(&str, &str, Docker); 29] = [
     ("core-pattern", "echo x > /proc/sys/kernel/core_pattern && echo GOT-THROUGH", Refuses),
     ("sysrq", "echo h > /proc/sysrq-trigger && echo GOT-THROUGH", Refuses),
     ("modprobe-path", "echo /x > /proc/sys/kernel/modprobe && echo GOT-THROUGH", Refuses),
@@ -50,6 +50,16 @@ const SCRIPTS: [(&str, &str, Docker); 24] = [
     ("remount-proc", "mount -o remount,rw /proc/sys && echo GOT-THROUGH", Refuses),
     ("unmount-mask", "umount /proc/kcore && echo GOT-THROUGH", Refuses),
     ("raw-disk", "mknod /disk b 254 0 && head -c 1 /disk && echo GOT-THROUGH", Refuses),
+    ("memory-device", "mknod /memory c 1 1 && head -c 1 /memory && echo GOT-THROUGH", Refuses),
+    ("kernel-log", "mknod /log c 1 11 && echo x > /log && echo GOT-THROUGH", Refuses),
+    ("fuse", "mknod /fuse c 10 229 && head -c 0 /fuse && echo GOT-THROUGH", Refuses),
+    ("root-of-others", "ls -d /proc/*/root/var/tmp/wharf-e2e-* && echo GOT-THROUGH", Refuses),
+    (
+        "other-cgroup",
+        "for f in $(find / -name cgroup.procs -o -name tasks 2>/dev/null | grep -v ^/proc | head -20); do \
+         echo 1 > $f && echo GOT-THROUGH; done",
+        Refuses,
+    ),
     ("set-host-name", "hostname mine && echo GOT-THROUGH", Refuses),
     ("host-processes", "[ $(ls -d /proc/[0-9]* | wc -l) -gt 6 ] && echo GOT-THROUGH", Refuses),
     (
@@ -219,7 +229,8 @@ fn hostile_images_lead_nowhere() {
     world.expect_no_trace();
 }
 
-fn listing(folder: &std::path::Path) -> Vec<String> {
+/// Paths of all that is in a folder.
+pub fn listing(folder: &std::path::Path) -> Vec<String> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
         names.push(entry.path().display().to_string());
