@@ -217,6 +217,14 @@ impl Mistake {
 }
 
 impl Explain for Mistake {
+    fn exit_code(&self) -> u8 {
+        match self {
+            // Docker's command line finds this one before it asks for a container.
+            Self::NoTerminal => 1,
+            _ => 125,
+        }
+    }
+
     fn hint(&self) -> Option<String> {
         match self {
             Self::Usage { hint, .. } => hint.clone(),

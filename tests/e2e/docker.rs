@@ -136,6 +136,16 @@ fn switches_have_values_and_what_has_no_sense_is_said() {
     docker(&world, "run --name told -e SECRET=x --log-opt env=SECRET busybox echo said");
     assert_eq!(docker(&world, "logs --details told"), "SECRET=x said");
     assert_eq!(docker(&world, "port told"), "");
+    assert!(docker(&world, "top web").starts_with("UID"));
+    assert!(docker(&world, "top web -o pid,args").contains("sleep 1000"));
+    assert!(fails(&world, "run --rm --network container:web -p 80 busybox true", 125).contains("cannot be published"));
+    assert!(fails(&world, "run -it busybox true", 1).contains("not a terminal"));
+    assert!(
+        docker(&world, "events --since 1h --until 0s --filter event=start --format {{.Status}}{{.Scope}}")
+            .contains("startlocal")
+    );
+    assert_eq!(docker(&world, "context show"), "default");
+    assert!(fails(&world, "--context elsewhere ps", 1).contains("context not found"));
     docker(&world, "rm -f db web mute told");
     world.expect_no_trace();
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::show::filter::Filters;
 use crate::cli::show::list::{self, Format, JsonList};
 use crate::cli::show::table::Table;
-use crate::cli::show::time::parse_moment;
+use crate::cli::show::time::{parse_moment, with_zone};
 use crate::cli::{Context, Failure, Outcome};
 use crate::graph::observed::label;
 use crate::model::journal::{Entry, Kind};
@@ -122,7 +122,7 @@ impl View {
                 writeln!(out, "{time} container {} {} ({})", entry.action, entry.id, attributes(entry, own))?;
             }
             (None, None) => {
-                let time = local(entry.time).strftime("%Y-%m-%dT%H:%M:%S.%9f%:z").to_string();
+                let time = with_zone(local(entry.time).strftime("%Y-%m-%dT%H:%M:%S.%9f%:z").to_string());
                 let text = attributes(entry, |_| true);
                 writeln!(out, "{time} {} {} {} ({text})", entry.kind.name(), entry.action, entry.id)?;
             }

@@ -51,7 +51,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         let command = step.created_by.clone().unwrap_or_default().replace('\t', " ");
         let row = json!({
             "ID": "<missing>",
-            "CreatedAt": created.map_or_else(|| "N/A".to_owned(), |time| time.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()),
+            "CreatedAt": created.map_or_else(|| "N/A".to_owned(), |time| time::with_zone(time.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string())),
             "CreatedSince": created.map_or_else(|| "N/A".to_owned(), |created| time::ago(created, now)),
             "CreatedBy": if args.no_trunc { command } else { truncate(&command, COMMAND_WIDTH) },
             "Size": if args.human { format_bytes(bytes) } else { bytes.to_string() },

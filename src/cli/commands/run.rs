@@ -293,6 +293,16 @@ fn request_of_image(context: &Context, args: &Args) -> Result<(Engine, Request, 
     request.network =
         Some(crate::cli::flags::network::mode(&engine, &args.container.network, &args.container.network_alias)?);
     finish_request(args, &engine, &mut request)?;
+    if !request.ports.is_empty() {
+        match &request.network {
+            Some(NetworkMode::Container { .. }) => {
+                let text = "ports cannot be published in the network of another container: publish them with that one";
+                return Err(Mistake::usage(text).into());
+            }
+            Some(NetworkMode::Host) => context.warn("Published ports are discarded when using host network mode"),
+            _ => {}
+        }
+    }
     Ok((engine, request, image))
 }
 

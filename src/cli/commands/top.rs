@@ -15,13 +15,8 @@ pub struct Args {
 /// Lists processes.
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let scope = context.in_scope()?;
-    let mut members: Vec<&Member> = scope.select(context, &args.targets)?;
-    if context.docker
-        && let Some(stopped) = members.iter().find(|member| !member.is_up())
-    {
-        return Err(crate::engine::Error::NotRunning { name: stopped.spec.name.clone() }.into());
-    }
-    members.retain(|member| member.is_up());
+    let members: Vec<&Member> =
+        scope.select(context, &args.targets)?.into_iter().filter(|member| member.is_up()).collect();
     let in_project = scope.project.is_some();
     let first = if in_project { ["SERVICE", "#"] } else { ["CONTAINER", ""] };
     let columns = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"];
@@ -44,7 +39,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
 }
 
 /// The columns of `ps -ef`.
-fn row(process: &ProcessInfo) -> [String; 8] {
+pub fn row(process: &ProcessInfo) -> [String; 8] {
     let started = jiff::Timestamp::from_second(process.started_unix).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let local = started.to_zoned(jiff::tz::TimeZone::system());
     let today = local.date() == jiff::Zoned::now().date();

@@ -58,7 +58,7 @@ fn architecture() -> &'static str {
 fn facts() -> Map<String, Value> {
     let version = env!("CARGO_PKG_VERSION");
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-    let part = json!({"Version": version, "ApiVersion": API_VERSION, "Os": "linux", "Arch": architecture(),
+    let part = json!({"Version": version, "ApiVersion": API_VERSION, "APIVersion": API_VERSION, "Os": "linux", "Arch": architecture(),
         "KernelVersion": kernel});
     let mut facts = Map::new();
     facts.insert("Client".into(), part.clone());

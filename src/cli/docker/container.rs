@@ -1,7 +1,7 @@
 //! `docker container ...`, and the same verbs without the group.
 
-use super::{inspect, lifecycle, prune};
-use crate::cli::commands::{attach, commit, cp, diff, exec, export, logs, port, ps, run, stats, top, update};
+use super::{inspect, lifecycle, prune, top};
+use crate::cli::commands::{attach, commit, cp, diff, exec, export, logs, port, ps, run, stats, update};
 use crate::cli::{Context, Outcome};
 
 /// Containers, whatever the folder is

@@ -7,10 +7,12 @@
 
 mod buildx;
 pub mod container;
+mod contexts;
 pub mod describe;
 pub mod inspect;
 mod lifecycle;
 mod prune;
+mod top;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -100,6 +102,7 @@ verbs! {
     Builder(buildx::Builder) "builder" => buildx::builder;
     Buildx(buildx::Args) "buildx" => buildx::run;
     Container(container::Args) "container" => container::run;
+    Context(contexts::Args) "context" => contexts::run;
     Events(events::Args) "events" => events::run;
     History(history::Args) "history" => history::run;
     Image(image::Args) "image" => image::run;
@@ -130,12 +133,18 @@ impl Arguments {
 
     /// Whether anything of root's is touched.
     pub(super) fn needs_root(&self) -> bool {
-        !matches!(self.verb, Verb::Version(_))
+        !matches!(self.verb, Verb::Version(_) | Verb::Context(_))
     }
 
     /// Does it.
     pub(super) fn run(&self, context: &Context) -> Outcome {
-        if let Some(host) = self.global.host.iter().find(|host| !host.starts_with("unix://")) {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        if let Some(name) = self.global.context.clone().or_else(|| variable("DOCKER_CONTEXT")) {
+            contexts::check(&name)?;
+        }
+        let from_environment = variable("DOCKER_HOST");
+        let mut hosts = self.global.host.iter().chain(&from_environment);
+        if let Some(host) = hosts.find(|host| !host.starts_with("unix://")) {
             let text = format!("there is no daemon to talk to at {host}: wharf works on this machine only");
             let hint = Some(format!("`ssh HOST wharf {}` works there", self.verb.name()));
             return Err(Mistake::Usage { text, hint }.into());

@@ -79,6 +79,14 @@ pub fn docker_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()
 }
 
+/// A time with its zone, where that is UTC by its letter as Go writes it.
+pub fn with_zone(text: String) -> String {
+    match text.strip_suffix("+00:00") {
+        Some(rest) => format!("{rest}Z"),
+        None => text,
+    }
+}
+
 /// RFC 3339 with nine digits, as `logs --timestamps` shows it.
 pub fn nanosecond_time(time: Timestamp) -> String {
     format!("{time:.9}")

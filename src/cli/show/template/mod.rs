@@ -251,6 +251,11 @@ impl Run<'_> {
                 Value::Object(fields) => match fields.get(name) {
                     Some(next) => next,
                     None if std::ptr::eq(current, self.root) || current == self.root => {
+                        // Docker's templates say `.TimeNano` of what its JSON calls `timeNano`.
+                        if let Some((_, next)) = fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)) {
+                            current = next;
+                            continue;
+                        }
                         return Err(format!("there is no field `{name}`; the fields are {}", list(fields)));
                     }
                     None => return Ok(None),
