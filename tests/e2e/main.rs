@@ -4,6 +4,7 @@
 //! and that must be gone without a trace when it ends. They need root, `busybox` (static) and, for
 //! `flask_redis`, the package index of Python.
 
+mod apparmor;
 mod attached;
 mod attributes;
 mod build_image;

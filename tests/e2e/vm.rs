@@ -36,8 +36,8 @@ fn the_same_holds_with_control_groups_v2() {
     check(&output, &TESTS);
 }
 
-/// What depends on systemd, and what needs a file system that maps owners.
-const TESTS_WITH_SYSTEMD: [&str; 4] = ["limits::", "run::restart_policies", "systemd::", "userns::"];
+/// What depends on systemd or AppArmor, and what needs a file system that maps owners.
+const TESTS_WITH_SYSTEMD: [&str; 5] = ["apparmor::", "limits::", "run::restart_policies", "systemd::", "userns::"];
 
 #[test]
 fn the_same_holds_below_systemd_and_after_a_reboot() {
@@ -63,7 +63,7 @@ fn the_same_holds_below_systemd_and_after_a_reboot() {
     let output = boot(
         &folder,
         PATIENCE_TWICE,
-        "root=/dev/nvme0n1 rw apparmor=0 systemd.show_status=0 systemd.firstboot=0",
+        "root=/dev/nvme0n1 rw apparmor=1 security=apparmor systemd.show_status=0 systemd.firstboot=0",
         &options,
     );
     check(&output, &TESTS_WITH_SYSTEMD);
