@@ -231,9 +231,15 @@ fn receive(
     let blob_is_here = store.blobs().exists(&wanted.blob.digest);
     if layers.exists(&wanted.diff_id) && (blob_is_here || !wanted.needs_blob) {
         drop(wish.send(Wish::Nothing));
-        let blob = blob_is_here.then(|| wanted.blob.clone());
+        // A command that was killed after the layer and before the image left the blob in its spool. A layer that
+        // came from elsewhere can only be pushed with it.
+        let spool = match blob_is_here {
+            true => None,
+            false => store.blobs().whole_spool(&wanted.blob.digest, wanted.blob.size_bytes)?,
+        };
+        let blob = (blob_is_here || spool.is_some()).then(|| wanted.blob.clone());
         let size_bytes = layers.size_bytes(&wanted.diff_id)?;
-        return Ok(Arrived { record: LayerRecord { diff_id: wanted.diff_id.clone(), blob, size_bytes }, spool: None });
+        return Ok(Arrived { record: LayerRecord { diff_id: wanted.diff_id.clone(), blob, size_bytes }, spool });
     }
     if blob_is_here {
         drop(wish.send(Wish::Nothing));

@@ -315,6 +315,27 @@ fn a_stalled_download_ends_and_the_next_command_goes_on() {
 }
 
 #[test]
+fn a_blob_whose_command_ended_before_the_image_was_recorded_is_kept() {
+    let (server, folder, path) = hostile();
+    let digest: Digest = path.rsplit('/').next().unwrap().parse().unwrap();
+    let store = folder.store();
+    let reference = server.reference("app");
+    let image = pull_here(&store, &reference).unwrap();
+    let (blob, spool) = (store.blobs().path(&digest), store.paths().root.join("spool").join(digest.hex()));
+    let sizes = |store: &Store| (entries(store, "spool"), store.blobs().exists(&digest));
+    std::fs::rename(&blob, &spool).unwrap();
+    assert_eq!(pull_here(&store, &reference).unwrap(), image);
+    assert_eq!((sizes(&store), server.requests(&path).len()), ((0, true), 1));
+    // What is in the spool is not believed.
+    let mut content = std::fs::read(&blob).unwrap();
+    content[0] ^= 1;
+    std::fs::remove_file(&blob).unwrap();
+    std::fs::write(&spool, content).unwrap();
+    assert_eq!(pull_here(&store, &reference).unwrap().layers[0].blob, None);
+    assert_eq!(sizes(&store), (0, false));
+}
+
+#[test]
 fn a_wrong_beginning_left_by_an_earlier_command_is_fetched_again() {
     let (server, folder, path) = hostile();
     let store = folder.store();

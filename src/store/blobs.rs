@@ -1,7 +1,7 @@
 //! Blobs: immutable files named by the digest of their content, laid out as in an OCI image layout.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -89,6 +89,30 @@ impl<'a> Blobs<'a> {
             OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path).context("open", &path)?;
         let size_bytes = file.metadata().context("look at", &path)?.len();
         Ok(Spool { path, target: self.path(digest), file, size_bytes, behind_bytes: size_bytes })
+    }
+
+    /// The spool of `digest` when an earlier command fetched all of it and ended before it published it.
+    ///
+    /// The caller holds the lock of the digest. Proves the content; what is wrong is thrown away.
+    pub fn whole_spool(&self, digest: &Digest, size_bytes: u64) -> Result<Option<Spool>> {
+        let path = self.store.root("spool").join(digest.hex());
+        if std::fs::metadata(&path).map_or(true, |metadata| metadata.len() != size_bytes) {
+            return Ok(None);
+        }
+        let spool = self.spool(digest)?;
+        let (mut reader, mut hasher) = (spool.reader()?, sha2::Sha256::new());
+        let mut piece = vec![0; 256 << 10];
+        loop {
+            match reader.read(&mut piece).context("read", &path)? {
+                0 => break,
+                length => hasher.update(&piece[..length]),
+            }
+        }
+        if Digest::from_sha256(&hasher.finalize()) != *digest {
+            spool.remove()?;
+            return Ok(None);
+        }
+        Ok(Some(spool))
     }
 
     /// Removes a blob.
