@@ -124,7 +124,7 @@ fn explain(error: &clap::Error, program: &str, verb: Option<&str>, command: &str
                 .into_iter()
                 .find(|other| verb.starts_with(other.as_str()))
                 .map(|other| format!("did you mean `{other}`?"));
-            let suggestion = beginning.or(suggestion);
+            let suggestion = not_there(&verb).or(beginning).or(suggestion);
             (
                 format!("there is no `{program} {verb}`"),
                 suggestion.or_else(|| Some(format!("`{program} --help` lists the verbs"))),
@@ -149,6 +149,21 @@ fn explain(error: &clap::Error, program: &str, verb: Option<&str>, command: &str
         _ => (first_line(error), see_help()),
     };
     Mistake::Usage { text, hint }
+}
+
+/// Why Docker's verbs that are not here are not.
+fn not_there(verb: &str) -> Option<String> {
+    let reason = match verb {
+        "swarm" | "node" | "service" | "stack" | "secret" | "config" => {
+            "containers of one machine only: services, their secrets and configs are in a compose file (`wharf up`)"
+        }
+        "search" => "look for images on the registry's own page, such as https://hub.docker.com",
+        "plugin" => "there are no plugins: volumes of other file systems are mounted by `--driver local` with options",
+        "trust" => "images are held to their digests: `NAME@sha256:…` is that one and no other",
+        "checkpoint" => "a container's memory cannot be kept; `docker pause` lets it stand still",
+        _ => return None,
+    };
+    Some(reason.to_owned())
 }
 
 fn invalid_value(error: &clap::Error, suggestion: Option<String>) -> (String, Option<String>) {

@@ -51,6 +51,9 @@ fn what_cannot_be_done_does_not_keep_the_rest_from_being_done() {
     assert!(fails(&world, "run --no-such-flag busybox", 125).contains("--no-such-flag"));
     assert!(fails(&world, "ps --no-such-flag", 125).contains("--no-such-flag"));
     assert!(fails(&world, "imagem build", 1).contains("did you mean `image`?"));
+    assert!(fails(&world, "swarm init", 1).contains("compose file"));
+    assert!(docker(&world, "help image ls").contains("--digests"));
+    assert_eq!(docker(&world, "rmi -f no-such"), "");
     assert!(fails(&world, "build name .", 1).contains("did you mean `build -t name .`?"));
     assert!(fails(&world, "container run –d –v bancomysql:/var/lib/mysql mysql", 125).contains("type `-d`"));
     assert!(fails(&world, "volume create –name banco", 1).contains("type `--name`"));

@@ -35,6 +35,8 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
                     }
                 }
             }
+            // As with `rm -f`: what is not there needs no removing.
+            Err(image::Error::Store(error)) if args.force && error.is_not_found() => context.warn(&error.to_string()),
             Err(error) if first_failure.is_some() => context.warn(&error.to_string()),
             Err(error) => first_failure = Some(error.into()),
         }

@@ -27,7 +27,7 @@ use super::{Context, Mistake, Outcome};
 #[derive(Debug, clap::Parser)]
 #[command(
     name = "docker",
-    version,
+    version = concat!("version ", env!("CARGO_PKG_VERSION"), ", build wharf"),
     disable_version_flag = true,
     disable_help_subcommand = true,
     subcommand_required = true,
@@ -179,6 +179,12 @@ pub(super) fn grammar(mut arguments: Vec<OsString>) -> (Grammar, Vec<OsString>) 
             arguments.drain(1..=place);
             (Grammar::Wharf, arguments)
         }
+        Some(place) if arguments.get(place).is_some_and(|verb| verb == "help") => {
+            // `docker help image ls` is `docker image ls --help`.
+            arguments.remove(place);
+            arguments.push("--help".into());
+            (Grammar::Docker, arguments)
+        }
         _ => (Grammar::Docker, arguments),
     }
 }
@@ -219,6 +225,7 @@ mod tests {
             ("docker --context x compose up", false, "docker up"),
             ("docker-compose up", false, "docker-compose up"),
             ("docker run compose", true, "docker run compose"),
+            ("docker help image ls", true, "docker image ls --help"),
             ("docker", true, "docker"),
         ] {
             let (grammar, words) = grammar(typed.split(' ').map(OsString::from).collect());
