@@ -135,10 +135,7 @@ impl Store {
         }
         let locks = self.root("lock/d");
         for name in super::entries(&locks)? {
-            // Who is about to take it notices that the file is gone, see `Lock`.
-            if !Lock::is_held(&locks.join(&name))? {
-                fs::remove_file(&locks.join(name))?;
-            }
+            Lock::remove_free(&locks.join(name))?;
         }
         let _nobody_publishes = self.lock_collect()?;
         let layers = self.layers();
@@ -286,9 +283,8 @@ impl Store {
     fn sweep_spools(&self, sweep: &mut Sweep) -> Result<()> {
         let spools = self.root("spool");
         for name in super::entries(&spools)? {
-            if Lock::is_held(&self.root("lock/d").join(&name))? {
-                continue;
-            }
+            let lock = Lock::try_exclusive(&self.root("lock/d").join(&name))?;
+            let Some(_nobody_fetches) = lock.map(Lock::removed_on_release) else { continue };
             let path = spools.join(name);
             let size_bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
             if let Some(trashed) = self.move_to_trash(&path)? {

@@ -61,9 +61,9 @@ pub(super) fn protected(folder: &Path) -> Result<std::collections::HashSet<Diges
     for name in super::entries(folder)? {
         let path = folder.join(name);
         if !Lock::is_held(&path)? {
-            // Between the creation of the file and its locking a new lease looks dead; its owner then finds the
-            // file gone and makes another, see `Lock::attempt`.
-            crate::base::fs::remove_file(&path)?;
+            // Between the creation of the file and its locking a new lease looks dead; it has no line yet, and its
+            // owner may have to make another.
+            Lock::remove_free(&path)?;
             continue;
         }
         let text = match std::fs::read_to_string(&path) {
@@ -78,9 +78,7 @@ pub(super) fn protected(folder: &Path) -> Result<std::collections::HashSet<Diges
 /// Removes the files of dead leases in `folder`.
 pub(super) fn sweep(folder: &Path) -> Result<()> {
     for name in super::entries(folder)? {
-        if !is_live(folder, &name)? {
-            crate::base::fs::remove_file(&folder.join(name))?;
-        }
+        Lock::remove_free(&folder.join(name))?;
     }
     Ok(())
 }

@@ -74,6 +74,18 @@ impl Lock {
         Ok(range.l_type != libc::F_UNLCK as libc::c_short)
     }
 
+    /// Removes the file of a lock that nobody holds.
+    ///
+    /// Under the lock itself: between a look and the removal somebody could have taken it, who would then hold a file
+    /// that nobody else finds. Who waits for it meanwhile makes another.
+    pub(super) fn remove_free(path: &Path) -> fs::Result<()> {
+        // A look first: an attempt would make the file again that its holder has just removed.
+        if !Self::is_held(path)? {
+            drop(Self::try_exclusive(path)?.map(Self::removed_on_release));
+        }
+        Ok(())
+    }
+
     /// Takes over a lock whose descriptor came through exec.
     pub fn from_fd(descriptor: OwnedFd, path: PathBuf) -> Self {
         Self { removal: None, file: File::from(descriptor), path }
@@ -163,6 +175,25 @@ fn whole_file(kind: libc::c_int) -> libc::flock {
 mod tests {
     use super::*;
     use crate::store::testing::Folder;
+
+    #[test]
+    fn only_the_file_of_a_free_lock_is_removed() {
+        let folder = Folder::new();
+        let path = folder.path().join("lock");
+        let lock = Lock::exclusive(&path).unwrap();
+        Lock::remove_free(&path).unwrap();
+        assert!(path.exists());
+        drop(lock);
+        // Somebody who has opened it but not locked it yet gets another file, with a lock that others find.
+        let late = open(&path).unwrap();
+        Lock::remove_free(&path).unwrap();
+        assert!(!path.exists() && !is_still_at(&late, &path).unwrap());
+        let _lock = Lock::exclusive(&path).unwrap();
+        assert!(Lock::is_held(&path).unwrap());
+        // Nothing to remove makes nothing.
+        Lock::remove_free(&folder.path().join("none")).unwrap();
+        assert!(!folder.path().join("none").exists());
+    }
 
     #[test]
     fn a_lock_is_exclusive_and_visible_to_others() {
