@@ -19,8 +19,10 @@ use crate::base::fs::Context;
 pub(super) const PARALLEL_ITEMS: usize = 256;
 /// Threads that fill files; more of them only wait for the file system's journal.
 const THREADS_MAX: usize = 4;
-/// Files that were made and wait for their content, each an open descriptor.
-const QUEUE: usize = 64;
+/// Files handed over at once: to wake a thread costs more than to fill a small file.
+const BATCH: usize = 16;
+/// Batches of files that were made and wait for their content, each file an open descriptor.
+const QUEUE: usize = 4;
 
 /// A regular file that was made and has no content yet.
 pub(super) struct NewFile {
@@ -73,14 +75,13 @@ impl<'a> Copier<'a> {
     }
 
     /// Fills files until no more come. After an error the rest is taken and left empty, so that nobody waits.
-    fn work(mut self, files: &Mutex<Receiver<NewFile>>) -> Result<(), CopyError> {
+    fn work(mut self, batches: &Mutex<Receiver<Vec<NewFile>>>) -> Result<(), CopyError> {
         let mut result = Ok(());
         loop {
-            let next = files.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            match next {
-                Ok(file) if result.is_ok() => result = self.fill(file),
-                Ok(_) => {}
-                Err(_) => return result,
+            let next = batches.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(files) = next else { return result };
+            if result.is_ok() {
+                result = files.into_iter().try_for_each(|file| self.fill(file));
             }
         }
     }
@@ -92,16 +93,21 @@ pub(super) fn in_parallel(
     findings: &Findings,
     make: impl FnOnce(&mut dyn FnMut(NewFile) -> Result<(), CopyError>) -> Result<(), CopyError>,
 ) -> Result<(), CopyError> {
-    let (sender, receiver) = sync_channel(QUEUE);
+    let (sender, receiver) = sync_channel::<Vec<NewFile>>(QUEUE);
     let receiver = Mutex::new(receiver);
     thread::scope(|scope| {
         let count = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
         let threads: Vec<_> = (0..count).map(|_| scope.spawn(|| Copier::new(tree, findings).work(&receiver))).collect();
+        let mut batch = Vec::with_capacity(BATCH);
         let made = make(&mut |file| {
-            // The receiver outlives the sender, so this cannot fail.
-            drop(sender.send(file));
+            batch.push(file);
+            if batch.len() == BATCH {
+                // The receiver outlives the sender, so this cannot fail.
+                drop(sender.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))));
+            }
             Ok(())
         });
+        drop(sender.send(batch));
         drop(sender);
         let filled =
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));

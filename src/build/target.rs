@@ -354,7 +354,7 @@ pub(super) fn copy_content(from: &OwnedFd, to: &OwnedFd, size: u64, buffer: &mut
             }
         }
     }
-    write_pieces(from, to, buffer, &mut |_| {})
+    write_pieces(from, to, size, buffer, &mut |_| {})
 }
 
 /// Copies, and shows what is copied to `see`. Blocks are shared where the file system can, and then only read.
@@ -366,7 +366,7 @@ pub(super) fn copy_and_read(
     see: &mut dyn FnMut(&[u8]),
 ) -> rustix::io::Result<()> {
     if size <= buffer.len() as u64 || rustix::fs::ioctl_ficlone(to, from).is_err() {
-        return write_pieces(from, to, buffer, see);
+        return write_pieces(from, to, size, buffer, see);
     }
     loop {
         match rustix::io::read(from, &mut *buffer)? {
@@ -376,7 +376,15 @@ pub(super) fn copy_and_read(
     }
 }
 
-fn write_pieces(from: &OwnedFd, to: &OwnedFd, buffer: &mut [u8], see: &mut dyn FnMut(&[u8])) -> rustix::io::Result<()> {
+/// Copies until the end. At `size` it is not asked for: whether the file has grown, its metadata tells in the end.
+fn write_pieces(
+    from: &OwnedFd,
+    to: &OwnedFd,
+    size: u64,
+    buffer: &mut [u8],
+    see: &mut dyn FnMut(&[u8]),
+) -> rustix::io::Result<()> {
+    let mut copied = 0u64;
     loop {
         let count = rustix::io::read(from, &mut *buffer)?;
         if count == 0 {
@@ -387,6 +395,10 @@ fn write_pieces(from: &OwnedFd, to: &OwnedFd, buffer: &mut [u8], see: &mut dyn F
         while !rest.is_empty() {
             let written = rustix::io::write(to, rest)?;
             rest = &rest[written..];
+        }
+        copied += count as u64;
+        if copied == size {
+            return Ok(());
         }
     }
 }
