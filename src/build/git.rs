@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::interpret::clean;
+pub use crate::model::git::is_git;
 
 /// Most of git's own words that an error shows, in bytes.
 const MESSAGE_BYTES_MAX: usize = 2000;
@@ -82,27 +83,6 @@ pub enum GitError {
         #[source]
         source: std::io::Error,
     },
-}
-
-/// Whether a text means a git repository. `github.com/…` only does for contexts.
-pub fn is_git(text: &str) -> bool {
-    if let Some((scheme, rest)) = text.split_once("://") {
-        let path = rest.split(['#', '?']).next().unwrap_or(rest);
-        return match scheme.to_ascii_lowercase().as_str() {
-            "git" | "ssh" => true,
-            "http" | "https" => path.trim_end_matches('/').ends_with(".git"),
-            _ => false,
-        };
-    }
-    // user@host:path, as scp has it.
-    let Some((host, path)) = text.split_once(':') else { return false };
-    let Some((user, host)) = host.split_once('@') else { return false };
-    let word = |text: &str| {
-        !text.is_empty()
-            && !text.starts_with('-')
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-    };
-    word(user) && word(host) && !path.is_empty()
 }
 
 impl GitSource {
@@ -405,16 +385,10 @@ fn git(folder: &Path, tree: &Path, arguments: &[&str]) -> Result<String, GitErro
 
 #[cfg(test)]
 mod tests {
-    use super::{GitSource, is_git};
+    use super::GitSource;
 
     #[test]
     fn addresses() {
-        for git in ["git@host:a/b.git", "https://h/x.git#main", "git://h/x", "ssh://git@h/x", "http://h/x.git?tag=v1"] {
-            assert!(is_git(git), "{git}");
-        }
-        for other in ["https://h/x.tar.gz", "a/b", "./x.git", "C:x", "@h:x", "-o@h:x", "user@-h:x", "file:///x.git"] {
-            assert!(!is_git(other), "{other}");
-        }
         let source = GitSource::parse("https://h/x.git?tag=v1&keep-git-dir&checksum=abc#:a/b").expect("an address");
         assert_eq!(source.remote, "https://h/x.git");
         assert_eq!(source.reference.as_deref(), Some("refs/tags/v1"));

@@ -62,6 +62,7 @@ pub use cache::{CacheExport, here, parse_cache_from, parse_cache_to};
 pub use error::{Error, Mark, RunFailure};
 pub use export::write_folder;
 pub use finish::write_root;
+pub use git::{GitError, GitSource};
 pub use ignore::Patterns as IgnorePatterns;
 pub use lint::{Rule, Warning};
 pub use remote::{RemoteContext, fetch_context, is_remote, read_context};

@@ -37,7 +37,7 @@ pub struct Arguments {
 /// The flags before the verb, Compose's own.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Global {
-    /// Compose file; may be given several times, `-` is stdin, `oci://REGISTRY/NAME:TAG` a published project
+    /// Compose file; may be given several times, `-` is stdin, `oci://REGISTRY/NAME:TAG` a published project, `https://HOST/PATH.git#REF:FOLDER` one in git
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Name of the project

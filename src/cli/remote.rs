@@ -1,7 +1,8 @@
-//! Projects from registries: `-f oci://host/name:tag` and the same in `include`.
+//! Projects from elsewhere: `-f oci://host/name:tag`, `-f https://host/path.git#ref:folder` and the same in `include`.
 //!
-//! The files of each digest lie in a folder of their own, in the user's cache: `~/.cache/wharf/compose/<digest>`. A
-//! tag is asked for in its registry every time, a digest only once.
+//! The files of each digest lie in a folder of their own, in the user's cache: `~/.cache/wharf/compose/<digest>`, and
+//! those of each commit in `~/.cache/wharf/compose/git/<commit>-<repository>`. A tag or branch is asked for in its
+//! registry or repository every time, a digest or commit only once.
 
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -11,25 +12,82 @@ use super::{Context, Failure, Mistake};
 use crate::base::error::Explain;
 use crate::base::fs;
 use crate::base::id::{Digest, random_hex};
-use crate::compose::remote::OCI;
+use crate::build::{GitError, GitSource};
+use crate::compose::remote::{OCI, is_address, is_git_repository};
 use crate::compose::{self, Loaded, Options, Remote, Unavailable, artifact};
 use crate::image::{self, ArtifactOptions};
-use crate::model::artifact::Part;
 use crate::model::reference::Reference;
 
 /// What brings addresses here. `insecure` are registries to speak HTTP to.
 pub fn remote(insecure: &[String]) -> Remote {
     let insecure = insecure.to_vec();
-    Remote::new(move |address| bring(address, &insecure))
+    Remote::new(move |address| match is_git_repository(address) {
+        true => bring_repository(address),
+        false => bring(address, &insecure),
+    })
+}
+
+/// Errors: the user does not want addresses of this kind.
+fn check_switch(variable: &str) -> Result<(), Unavailable> {
+    let enabled = std::env::var(variable).unwrap_or_default();
+    match matches!(enabled.to_ascii_lowercase().as_str(), "0" | "f" | "false") {
+        true => Err(plain(&format!("addresses are switched off by {variable}"))),
+        false => Ok(()),
+    }
+}
+
+/// The compose file of a repository: its folder's, or the file that the address names. Links in it do not lead out.
+fn bring_repository(address: &str) -> Result<PathBuf, Unavailable> {
+    check_switch("COMPOSE_EXPERIMENTAL_GIT_REMOTE")?;
+    let failed = |error: GitError| {
+        let mut message = error.to_string();
+        if let Some(cause) = std::error::Error::source(&error) {
+            message.push_str(&format!(": {cause}"));
+        }
+        plain(&message)
+    };
+    let mut source = GitSource::parse(address).map_err(failed)?;
+    let wanted = source.subdir.take().unwrap_or_default();
+    let commit = source.remote_commit().map_err(failed)?;
+    let commit = commit.filter(|commit| commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let Some(commit) = commit else {
+        let reference = source.reference.as_deref().unwrap_or("HEAD");
+        return Err(Unavailable {
+            message: format!("the repository has no `{reference}`"),
+            hint: Some("a branch, a tag or a whole commit can be named".into()),
+        });
+    };
+    let cache = cache_folder().join("git");
+    let repository = Digest::of(source.remote.as_bytes());
+    let tree = cache.join(format!("{commit}-{}", &repository.hex()[..12]));
+    if !tree.is_dir() {
+        // Compose files come from the repository itself; its submodules only where they are asked for.
+        source.submodules = Some(source.submodules == Some(true));
+        source.keep_git_dir = None;
+        source.checksum.get_or_insert(commit);
+        keep(&cache, &tree, |temporary| {
+            let checkout = source.fetch(temporary).map_err(failed)?;
+            Ok(checkout.folder)
+        })?;
+    }
+    let below = |path: &Path| {
+        path.canonicalize().ok().filter(|path| tree.canonicalize().is_ok_and(|tree| path.starts_with(tree)))
+    };
+    let missing = || plain(&format!("the repository has no `{wanted}`"));
+    let place = below(&tree.join(wanted.trim_start_matches('/'))).ok_or_else(missing)?;
+    if !place.is_dir() {
+        return Ok(place);
+    }
+    let file = compose::default_file(&place).and_then(|file| below(&file));
+    file.ok_or_else(|| match wanted.as_str() {
+        "" => plain("the repository has no compose file"),
+        wanted => plain(&format!("there is no compose file in `{wanted}` of the repository")),
+    })
 }
 
 /// The main file of an address, fetched unless what it means today is in the cache.
 fn bring(address: &str, insecure: &[String]) -> Result<PathBuf, Unavailable> {
-    let enabled = std::env::var("COMPOSE_EXPERIMENTAL_OCI_REMOTE").unwrap_or_default();
-    if matches!(enabled.to_ascii_lowercase().as_str(), "0" | "f" | "false") {
-        let message = "addresses are switched off by COMPOSE_EXPERIMENTAL_OCI_REMOTE".into();
-        return Err(Unavailable { message, hint: None });
-    }
+    check_switch("COMPOSE_EXPERIMENTAL_OCI_REMOTE")?;
     let name = address.strip_prefix(OCI).unwrap_or(address);
     let reference: Reference =
         name.parse().map_err(|error: crate::model::reference::InvalidReference| plain(&error.to_string()))?;
@@ -43,24 +101,30 @@ fn bring(address: &str, insecure: &[String]) -> Result<PathBuf, Unavailable> {
     let is_here = |digest: &Digest| main(digest).is_file();
     let (digest, parts) = image::fetch_artifact(&reference, options, &is_here).map_err(|error| unavailable(&error))?;
     if let Some(parts) = parts {
-        keep(&parts, &cache, &folder(&digest))?;
+        keep(&cache, &folder(&digest), |temporary| {
+            artifact::unpack(&parts, temporary).map_err(|error| plain(&error.to_string()))?;
+            Ok(temporary.to_owned())
+        })?;
     }
     Ok(main(&digest))
 }
 
-/// Writes the files beside their folder and moves them there whole. Another command may have been faster.
-fn keep(parts: &[Part], cache: &Path, folder: &Path) -> Result<(), Unavailable> {
+/// Has the files made beside their folder, and moves what `make` returns there whole. Another command may have been
+/// faster.
+fn keep(
+    cache: &Path,
+    folder: &Path,
+    make: impl FnOnce(&Path) -> Result<PathBuf, Unavailable>,
+) -> Result<(), Unavailable> {
     let temporary = cache.join(format!(".tmp-{}", random_hex(8)));
     let file = |error: fs::Error| unavailable(&error);
     fs::create_dir_all(&temporary).map_err(file)?;
-    let result = artifact::unpack(parts, &temporary).map_err(|error| plain(&error.to_string())).and_then(|()| {
-        match std::fs::rename(&temporary, folder) {
-            Err(_) if folder.join(artifact::MAIN).is_file() => Ok(()),
-            Err(error) => Err(plain(&format!("cannot make {}: {error}", folder.display()))),
-            Ok(()) => fs::sync_folder(cache).map_err(file),
-        }
+    let result = make(&temporary).and_then(|made| match std::fs::rename(&made, folder) {
+        Err(_) if folder.is_dir() => Ok(()),
+        Err(error) => Err(plain(&format!("cannot make {}: {error}", folder.display()))),
+        Ok(()) => fs::sync_folder(cache).map_err(file),
     });
-    // After the move it is not there any more.
+    // After the move it may not be there any more.
     drop(fs::remove_dir_all(&temporary));
     result
 }
@@ -91,7 +155,7 @@ impl Context {
     ///
     /// Errors: the user does not want it, or there is nobody to ask.
     pub fn confirm_remote(&self, loaded: &Loaded, yes: bool) -> Result<(), Failure> {
-        let address = self.global.files.first().and_then(|file| file.to_str()).filter(|file| file.starts_with(OCI));
+        let address = self.global.files.first().and_then(|file| file.to_str()).filter(|file| is_address(file));
         let Some(address) = address else { return Ok(()) };
         if !self.reports_json() && !self.global.dry_run {
             let folder = loaded.project.working_dir.display();

@@ -20,6 +20,11 @@ const NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "
 const OVERRIDES: [&str; 4] =
     ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
 
+/// The compose file of a folder: of the usual names the first that is there.
+pub fn default_file(folder: &Path) -> Option<PathBuf> {
+    NAMES.iter().map(|name| folder.join(name)).find(|path| path.is_file())
+}
+
 /// Finds the project.
 pub(crate) fn discover(load: &mut Load, options: &Options) -> Result<Scope, Error> {
     let absolute = |path: &Path| match path.to_str() {

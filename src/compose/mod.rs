@@ -79,6 +79,7 @@ use node::{Span, Value};
 use progress::Load;
 use trace::Trace;
 
+pub use discovery::default_file;
 pub use discovery::normalize_name;
 pub use error::{Error, Mistake};
 pub use explain::{Explanation, Origin};

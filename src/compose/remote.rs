@@ -1,4 +1,4 @@
-//! Compose files from elsewhere: `oci://…` on the command line, in `include` and in `extends`.
+//! Compose files from elsewhere: `oci://…` and git repositories, on the command line, in `include` and in `extends`.
 //!
 //! The loader knows no network. Whoever loads gives it a [`Remote`], which brings the files of an address to a folder
 //! of this machine; from there on they are files as any.
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Error;
 use super::node::Span;
 use super::progress::Load;
+use crate::model::git::is_git;
 
 /// How addresses of artifacts in registries begin.
 pub const OCI: &str = "oci://";
@@ -64,20 +65,31 @@ impl Remote {
 }
 
 /// Whether a path is an address of something that is not on this machine.
-pub(crate) fn is_address(path: &str) -> bool {
-    path.contains("://")
+pub fn is_address(path: &str) -> bool {
+    path.contains("://") || is_git_repository(path)
+}
+
+/// Whether an address is one of a git repository.
+pub fn is_git_repository(path: &str) -> bool {
+    // Without `.git` it may be a folder: Go's sources lie in such.
+    is_git(path) || (path.starts_with("github.com/") && path.contains(".git"))
 }
 
 /// Brings what the text at `place` names here.
 ///
-/// Errors: another kind of address than [`OCI`]; what the [`Remote`] says, or that there is none.
+/// Errors: another kind of address than [`OCI`] and git's; what the [`Remote`] says, or that there is none.
 pub(crate) fn bring(load: &mut Load, address: &str, place: Span) -> Result<PathBuf, Error> {
-    let remote = match (&load.remote, address.starts_with(OCI)) {
+    let is_known = address.starts_with(OCI) || is_git_repository(address);
+    let remote = match (&load.remote, is_known) {
         (Some(remote), true) => remote.clone(),
         (None, true) => return Err(load.fail(place, format!("`{address}` is remote: only files can be used here"))),
         (_, false) => {
             let message = format!("`{address}` is an address that compose files cannot come from");
-            return Err(load.fail_with_hint(place, message, Some(format!("use a file, or {OCI}REGISTRY/NAME:TAG"))));
+            return Err(load.fail_with_hint(
+                place,
+                message,
+                Some(format!("use a file, {OCI}REGISTRY/NAME:TAG, or https://HOST/PATH.git#REF:FOLDER")),
+            ));
         }
     };
     remote

@@ -5,6 +5,7 @@
 pub mod artifact;
 pub mod container;
 pub mod event;
+pub mod git;
 pub mod image;
 pub mod journal;
 pub mod network;

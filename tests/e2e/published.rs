@@ -1,7 +1,7 @@
 //! Projects in a real registry: published by one folder, used by another.
 
 use crate::registry::Registry;
-use crate::world::World;
+use crate::world::{World, eventually, free_port};
 
 const BASE: &str = "services: {base: {image: busybox, env_file: own.env, labels: {from: base}}}\n";
 
@@ -87,4 +87,91 @@ fn a_project_goes_through_a_registry() {
 fn digest_of(config: &str) -> &str {
     let line = config.lines().find(|line| line.trim().starts_with("image: ")).expect("an image");
     line.split_once('@').expect("pinned").1
+}
+
+/// A folder of repositories behind `git://`, on loopback.
+struct Repositories {
+    process: std::process::Child,
+    port: u16,
+}
+
+impl Repositories {
+    fn serve(folder: &std::path::Path) -> Self {
+        let port = free_port();
+        let programs = std::process::Command::new("git").arg("--exec-path").output().expect("git is installed");
+        let program = format!("{}/git-daemon", String::from_utf8_lossy(&programs.stdout).trim());
+        let process = std::process::Command::new(program)
+            .args(["--listen=127.0.0.1", &format!("--port={port}"), "--export-all", "--reuseaddr"])
+            .arg(format!("--base-path={}", folder.display()))
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("git has its daemon");
+        eventually("git listens", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        Self { process, port }
+    }
+}
+
+impl Drop for Repositories {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+#[test]
+fn a_project_comes_from_a_git_repository() {
+    let world = World::new();
+    let git = |words: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.args(["-c", "user.name=n", "-c", "user.email=n@example.com", "-c", "init.defaultBranch=main"]);
+        command.args(words).current_dir(world.folder().join("repo")).env("GIT_CONFIG_GLOBAL", "/dev/null");
+        let output = command.output().expect("git is installed");
+        assert!(output.status.success(), "git {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    let service =
+        "services: {web: {image: busybox, command: cat /data/x, volumes: ['./data:/data'], environment: {A: $A}}}";
+    world.write("repo/compose.yaml", service);
+    world.write("repo/data/x", "from git\n");
+    world.write("repo/sub/docker-compose.yml", "services: {other: {image: busybox, env_file: [e.env]}}");
+    world.write("repo/sub/e.env", "E=1");
+    std::os::unix::fs::symlink("/", world.folder().join("repo/out")).expect("made");
+    git(&["init", "-q"]);
+    git(&["add", "."]);
+    git(&["commit", "-qm", "one"]);
+    git(&["tag", "v1"]);
+    world.write("repo/data/x", "later\n");
+    git(&["commit", "-qam", "two"]);
+    git(&["clone", "-q", "--bare", ".", "../served/r.git"]);
+    let served = Repositories::serve(&world.folder().join("served"));
+    let address = format!("git://127.0.0.1:{}/r.git", served.port);
+    let from = |fragment: &str, words: &[&str]| {
+        let file = format!("{address}{fragment}");
+        world.wharf(&[&["-f", &file], words].concat())
+    };
+    let up = from("#v1", &["up", "--no-log-prefix", "-y"]).expect(0);
+    assert!(up.stdout.contains("from git\n"), "{}", up.stdout);
+    // The branch is asked for each time, and `run` asks about variables as `up` does.
+    let asked = from("", &["run", "--rm", "web"]).expect(125);
+    assert!(asked.stderr.contains("Do you want to proceed with these variables?"), "{}", asked.stderr);
+    assert_eq!(from("", &["run", "--rm", "-y", "web"]).expect(0).stdout, "later\n");
+    from("", &["down"]).expect(0);
+    // In other files, and files of the repository by themselves.
+    world.write("compose.yaml", &format!("include: ['{address}#main:sub/docker-compose.yml']\nservices: {{own: {{extends: {{file: '{address}', service: web}}}}}}"));
+    assert_eq!(world.ok(&["config", "--services"]), "other\nown");
+    for (fragment, told) in [
+        ("#nothing", "the repository has no `nothing`"),
+        ("#:data", "there is no compose file in `data` of the repository"),
+        ("#:out/etc/passwd", "the repository has no `out/etc/passwd`"),
+        ("#:../../..", "the repository has no `../../..`"),
+        ("?what=1", "unexpected query"),
+    ] {
+        let answer = from(fragment, &["config"]).expect(1);
+        assert!(answer.stderr.contains(told), "{fragment}: {}", answer.stderr);
+    }
+    // A commit is known when the repository is gone.
+    let commit = git(&["rev-parse", "HEAD"]);
+    drop(served);
+    assert_eq!(from(&format!("#{commit}"), &["config", "--services"]).expect(0).stdout, "web\n");
+    from("", &["config"]).expect(1);
 }

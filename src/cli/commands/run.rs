@@ -61,6 +61,9 @@ pub struct Args {
     /// Also remove containers of services that the file does not have
     #[arg(long)]
     remove_orphans: bool,
+    /// Answer every question with yes
+    #[arg(short, long)]
+    yes: bool,
     /// Keys that leave it running
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<String>,
@@ -170,6 +173,7 @@ fn service_in_scope(context: &Context, target: &str) -> Result<Option<Loaded>, F
 
 fn run_service(context: &Context, args: &Args, loaded: &Loaded) -> Outcome {
     let project = &loaded.project;
+    context.confirm_remote(loaded, args.yes)?;
     context.warn_unsupported(loaded);
     let service = project
         .services
