@@ -206,6 +206,8 @@ fn volume(load: &mut Load, node: &mut Node, lenient: bool) {
     if volume.read_only {
         set("read_only", true.into());
     }
+    // Of a volume it says nothing, as in `--volume`: what is in one is the namespace's own.
+    let idmap = volume.is_bind && volume.idmap;
     if volume.is_bind || volume.propagation.is_some() || volume.selinux.is_some() {
         let mut bind = Map::new();
         if volume.is_bind {
@@ -213,6 +215,7 @@ fn volume(load: &mut Load, node: &mut Node, lenient: bool) {
         }
         bind.extend(volume.propagation.map(|value| ("propagation".to_owned(), value.into())));
         bind.extend(volume.selinux.map(|value| ("selinux".to_owned(), value.into())));
+        bind.extend(idmap.then(|| ("x-idmap".to_owned(), true.into())));
         set("bind", Value::Map(bind).into());
     }
     // Compose gives no options to mounts of one or two characters.
@@ -236,6 +239,8 @@ fn port_list(load: &mut Load, node: &mut Node, lenient: bool) -> Result<(), Erro
         let text = match &item.value {
             Value::Text(text) => text.clone(),
             Value::Integer(port) => port.to_string(),
+            // `80.0` is 80, and `80.5` no port.
+            Value::Float(port) => port.to_string(),
             _ => {
                 all.push(item);
                 continue;

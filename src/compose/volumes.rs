@@ -15,6 +15,8 @@ pub(crate) struct ShortVolume {
     pub nocopy: bool,
     pub propagation: Option<String>,
     pub selinux: Option<String>,
+    /// Whether a user namespace's ids are the host's own there, as `--mount` has it.
+    pub idmap: bool,
 }
 
 /// A short form that is not one.
@@ -65,6 +67,7 @@ impl ShortVolume {
             "rprivate" | "private" | "rshared" | "shared" | "rslave" | "slave" => {
                 self.propagation = Some(option.to_owned());
             }
+            "idmap" => self.idmap = true,
             "z" | "Z" => self.selinux = Some(option.to_owned()),
             _ => {}
         }
@@ -126,6 +129,7 @@ mod tests {
                 "/a:/b:rslave,Z",
                 ShortVolume { propagation: Some("rslave".into()), selinux: Some("Z".into()), ..bind("/a", "/b") },
             ),
+            ("/a:/b:idmap,ro", ShortVolume { idmap: true, read_only: true, ..bind("/a", "/b") }),
             ("C:\\data:/data", bind("C:\\data", "/data")),
             ("${X:-a}:/data", volume("${X:-a}", "/data")),
         ] {

@@ -174,6 +174,10 @@ pub struct Service {
     pub cpu_quota: Option<serde_json::Value>,
     /// CFS period in microseconds.
     pub cpu_period: Option<serde_json::Value>,
+    /// Period of real-time tasks in microseconds.
+    pub cpu_rt_period: Option<serde_json::Value>,
+    /// How long they may run in it, in microseconds.
+    pub cpu_rt_runtime: Option<serde_json::Value>,
     /// CPUs to run on (`0-2,4`).
     pub cpuset: Option<String>,
     /// Limits on block devices.
@@ -347,6 +351,9 @@ pub struct BindOptions {
     pub selinux: Option<String>,
     /// `enabled`, `disabled`, `writable`, `readonly`.
     pub recursive: Option<String>,
+    /// Our own: whether a user namespace's ids are the host's own there (`idmap` in the short form).
+    #[serde(rename = "x-idmap")]
+    pub idmap: Option<serde_json::Value>,
 }
 
 /// Options of a volume mount.
