@@ -27,12 +27,8 @@ fn reason(node: &Node, path: &[&str]) -> Option<&'static str> {
     let when = |condition: bool, reason| condition.then_some(reason);
     match path {
         ["services", _, rest @ ..] => match rest {
-            ["cgroup_parent"] => Some("the control groups of containers lie below wharf's own"),
             ["cpu_count" | "cpu_percent" | "credential_spec"] => Some(WINDOWS),
             ["isolation"] | ["build", "isolation"] => when(!matches!(text, "" | "default"), WINDOWS),
-            ["cpu_rt_period" | "cpu_rt_runtime"] => Some(
-                "it needs a kernel with groups of real-time tasks, which version 2 of control groups does not have",
-            ),
             // The same runtime by all its names.
             ["runtime"] => when(
                 !matches!(text, "" | "runc" | "crun" | "io.containerd.runc.v2"),

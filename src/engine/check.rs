@@ -191,6 +191,21 @@ fn resources(limits: &Resources) -> Vec<Error> {
     if limits.cpu_quota_us.is_some_and(|quota| (1..1_000).contains(&quota)) {
         note("cpu_quota", "it is at least 1000 microseconds".into());
     }
+    if let Some(parent) = &limits.cgroup_parent
+        && let Err(error) = runtime::cgroup::check_parent(parent)
+    {
+        note("cgroup_parent", error.to_string());
+    }
+    let realtime = (limits.cpu_rt_period_us.unwrap_or(0), limits.cpu_rt_runtime_us.unwrap_or(0));
+    if realtime != (0, 0) {
+        let what = if realtime.1 == 0 { "cpu_rt_period" } else { "cpu_rt_runtime" };
+        if !runtime::cgroup::has_realtime() {
+            let needed = "version 1 of control groups and CONFIG_RT_GROUP_SCHED";
+            note(what, format!("the kernel gives groups no time for real-time tasks: that needs {needed}"));
+        } else if realtime.0 != 0 && i64::try_from(realtime.0).is_ok_and(|period| realtime.1 > period) {
+            note(what, format!("it is more than the period, {} microseconds", realtime.0));
+        }
+    }
     if limits.pids.is_some_and(|pids| pids < -1) {
         note("pids_limit", "it is a number above 0, or -1 for no limit".into());
     }

@@ -40,7 +40,7 @@ impl Engine {
         let Some(identity) = state.process.filter(|_| state.status == Status::Running) else {
             return Err(Error::NotRunning { name: spec.name });
         };
-        let cgroup = Cgroup::open(&self.store.paths().instance(), spec.id.as_str())?;
+        let cgroup = Cgroup::of(&self.store.paths().instance(), &spec)?;
         let mut env = spec.process.env.clone();
         env.retain(|entry| {
             let key = entry.split_once('=').map_or(entry.as_str(), |(key, _)| key);

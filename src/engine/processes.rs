@@ -33,10 +33,11 @@ impl Engine {
     /// The processes of a running container, by number.
     pub fn processes(&self, id: &ContainerId) -> Result<Vec<ProcessInfo>> {
         let state = self.store.containers().state(id)?;
+        let spec = self.store.containers().spec(id)?;
         if !matches!(state.status, Status::Running | Status::Paused) {
-            return Err(Error::NotRunning { name: self.store.containers().spec(id)?.name });
+            return Err(Error::NotRunning { name: spec.name });
         }
-        let cgroup = Cgroup::open(&self.store.paths().instance(), id.as_str())?;
+        let cgroup = Cgroup::of(&self.store.paths().instance(), &spec)?;
         let boot = boot_time_unix();
         // One that ended since is left out.
         let mut processes: Vec<_> = cgroup.pids()?.into_iter().filter_map(|pid| read(pid, boot)).collect();

@@ -28,7 +28,7 @@ impl Engine {
             state => state?,
         };
         let Some(process) = state.process.filter(|process| runtime::is_alive(*process)) else { return Ok(None) };
-        let mut group = Cgroup::open(&self.store.paths().instance(), id.as_str())?.stats();
+        let mut group = Cgroup::of(&self.store.paths().instance(), &self.store.containers().spec(id)?)?.stats();
         let host = memory_of_host();
         group.memory_limit_bytes = Some(group.memory_limit_bytes.map_or(host, |limit| limit.min(host)));
         let table = std::fs::read_to_string(format!("/proc/{}/net/dev", process.pid)).unwrap_or_default();

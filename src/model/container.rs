@@ -376,6 +376,15 @@ pub struct Resources {
     pub cpu_quota_us: Option<i64>,
     /// CFS period in microseconds.
     pub cpu_period_us: Option<u64>,
+    /// Period of real-time tasks in microseconds (cgroup v1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_rt_period_us: Option<u64>,
+    /// How long they may run in it, in microseconds; -1 is unlimited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_rt_runtime_us: Option<i64>,
+    /// The group that the container's is made in, instead of wharf's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_parent: Option<String>,
     /// CPUs to run on.
     pub cpuset_cpus: Option<String>,
     /// Memory nodes to use.

@@ -18,3 +18,20 @@ pub struct VolumeRecord {
     /// Labels.
     pub labels: BTreeMap<String, String>,
 }
+
+impl VolumeRecord {
+    /// A driver option; empty when it is not set.
+    pub fn option(&self, name: &str) -> &str {
+        self.options.get(name).map(String::as_str).unwrap_or_default()
+    }
+
+    /// The options of its mount (`o`), each by itself.
+    pub fn mount_options(&self) -> Vec<&str> {
+        self.option("o").split(',').filter(|option| !option.is_empty()).collect()
+    }
+
+    /// Whether its content lives in memory, for as long as a container uses it.
+    pub fn is_memory(&self) -> bool {
+        self.option("type") == "tmpfs"
+    }
+}

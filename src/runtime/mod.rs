@@ -54,6 +54,7 @@ pub use launch::{
     EtcFiles, Joins, Launch, NetNamespace, ResolvedMount, ResolvedSource, RootFs, Stdio, UpperLayer, prepare,
 };
 pub use layers::mount_layers;
+pub use mounts::mount_file_system;
 pub use process::is_limit;
 pub use running::{ExitStatus, Prepared, Running, identify, identity_of, is_alive, namespace_of, send_signal};
 

@@ -343,7 +343,13 @@ fn user_mount(user: &ResolvedMount, ids: Option<&Ids>, mounts: &mut Mounts) -> R
     }
 }
 
-/// Mounts a file system of the host's choice, attached nowhere.
+/// Mounts a file system with options as mount(2) has them, attached nowhere. `place` is where it is to go, for errors.
+pub fn mount_file_system(kind: &str, device: &str, options: &[&str], place: &Path) -> Result<OwnedFd, Error> {
+    let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+    file_system(kind, device, &options).map_err(|errno| mount_error(kind, &place.display().to_string(), errno))
+}
+
+/// The same.
 fn file_system(kind: &str, device: &str, options: &[String]) -> Result<OwnedFd, Errno> {
     use rustix::mount::{FsOpenFlags, fsconfig_set_flag, fsconfig_set_string, fsopen};
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;

@@ -61,6 +61,9 @@ impl<'a> Volumes<'a> {
     /// Removes a volume with its data. The caller holds its lock and has found it unused.
     pub fn remove(&self, name: &str) -> Result<()> {
         self.get(name)?;
+        if self.is_mounted(name) {
+            self.unmount(name)?;
+        }
         self.store.discard(&self.folder(name))?;
         self.store.journal().note(&Entry::new(journal::Kind::Volume, "destroy", name).with("driver", "local"));
         Ok(fs::sync_folder(&self.store.root("volumes"))?)
@@ -69,6 +72,21 @@ impl<'a> Volumes<'a> {
     /// The folder of a volume's data.
     pub fn data_folder(&self, name: &str) -> PathBuf {
         self.folder(name).join("_data")
+    }
+
+    /// Whether something is mounted on the folder of a volume's data.
+    pub fn is_mounted(&self, name: &str) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let device = |path: PathBuf| path.symlink_metadata().ok().map(|status| status.dev());
+        let (data, folder) = (device(self.data_folder(name)), device(self.folder(name)));
+        data.is_some() && data != folder
+    }
+
+    /// Unmounts what is mounted there, also under those who still look at it. The caller holds the lock.
+    pub fn unmount(&self, name: &str) -> Result<()> {
+        let data = self.data_folder(name);
+        let unmounted = rustix::mount::unmount(&data, rustix::mount::UnmountFlags::DETACH);
+        unmounted.map_err(|errno| fs::Error { operation: "unmount", path: data, source: errno.into() }.into())
     }
 
     /// Names of the containers that mount a volume.

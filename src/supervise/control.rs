@@ -130,14 +130,15 @@ fn send(pidfd: &OwnedFd, signal: i32) -> Result<()> {
 }
 
 fn thaw(store: &Store, id: &ContainerId) -> Result<()> {
-    Ok(Cgroup::open(&store.paths().instance(), id.as_str())?.thaw()?)
+    Ok(Cgroup::of(&store.paths().instance(), &store.containers().spec(id)?)?.thaw()?)
 }
 
 /// Kills everything in the container, whatever state it is in.
 fn kill_hard(store: &Store, id: &ContainerId, pidfd: &OwnedFd) -> Result<()> {
     let sent = send(pidfd, libc::SIGKILL);
     // The group may be gone already, with the process. Nothing keeps out a signal that comes by way of it.
-    let killed = Cgroup::open(&store.paths().instance(), id.as_str()).and_then(|cgroup| cgroup.kill_all());
+    let spec = store.containers().spec(id)?;
+    let killed = Cgroup::of(&store.paths().instance(), &spec).and_then(|cgroup| cgroup.kill_all());
     match sent.and(killed.map_err(Error::from)) {
         Err(error) if !ends_within(pidfd, Duration::from_secs(2)) => Err(error),
         _ => Ok(()),

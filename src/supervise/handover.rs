@@ -146,7 +146,7 @@ fn load(handover: Handover) -> Result<Supervisor> {
     let state = store.containers().state(id)?;
     let lock = Lock::from_fd(take(handover.lock)?, store.containers().supervisor_lock_path(id));
     let group = store.paths().instance();
-    let cgroup = Cgroup::open(&group, id.as_str()).or_else(|_| Cgroup::create(&group, &spec))?;
+    let cgroup = Cgroup::of(&group, &spec).or_else(|_| Cgroup::create(&group, &spec))?;
     let started =
         Instant::now().checked_sub(Duration::from_millis(handover.started_ms_ago)).unwrap_or_else(Instant::now);
     let known = state.health.as_ref().is_some_and(|health| health.status != HealthStatus::Starting);

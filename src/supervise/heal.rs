@@ -59,7 +59,7 @@ pub(super) fn one(store: &Store, id: &ContainerId) -> Result<()> {
 }
 
 /// Whether a container should have a supervisor and has none.
-fn is_orphan(store: &Store, id: &ContainerId) -> Result<bool> {
+pub(super) fn is_orphan(store: &Store, id: &ContainerId) -> Result<bool> {
     Ok(is_active(&store.containers().state(id)?) && !store.containers().supervisor_alive(id)?)
 }
 
@@ -90,9 +90,13 @@ pub(super) fn discard(store: &Store, id: &ContainerId) -> Result<bool> {
     if store.containers().run_folder(id).join(super::clients::SOCKET).exists() {
         clear_locked(store, id)?;
     }
+    let spec = store.containers().spec(id);
     store.containers().remove(id)?;
     supervisor_lock.release();
     lock.release();
+    if let Ok(spec) = spec {
+        super::volume::release(store, &spec);
+    }
     Ok(true)
 }
 
@@ -133,6 +137,7 @@ fn clear(store: &Store, ids: &[ContainerId], steps: Vec<(ContainerId, Lock)>) ->
     }
     let dead = |id: &ContainerId| locks.iter().any(|(dead, _)| *dead == id) || steps.iter().any(|(dead, _)| dead == id);
     net::heal::heal(&net::Host::new(store.paths()), &store.networks().list()?, &|id| !dead(id))?;
+    let specs: Vec<_> = locks.iter().filter_map(|(id, _)| store.containers().spec(id).ok()).collect();
     for (id, lock) in locks {
         let has_exited = matches!(store.containers().state(id), Ok(state) if state.status == Status::Exited);
         match store.containers().spec(id) {
@@ -150,6 +155,7 @@ fn clear(store: &Store, ids: &[ContainerId], steps: Vec<(ContainerId, Lock)>) ->
             }
         }
     }
+    specs.iter().for_each(|spec| super::volume::release(store, spec));
     if !steps.is_empty() {
         // The lock of the build's folders is gone as well.
         store.sweep_leftovers()?;
@@ -159,7 +165,11 @@ fn clear(store: &Store, ids: &[ContainerId], steps: Vec<(ContainerId, Lock)>) ->
 
 /// Ends what is left in a control group and removes it.
 fn remove_group(store: &Store, id: &ContainerId) -> Result<()> {
-    if let Ok(cgroup) = Cgroup::open(&store.paths().instance(), id.as_str()) {
+    let group = store.paths().instance();
+    // Steps of builds are no containers.
+    let spec = store.containers().spec(id).ok();
+    if let Ok(cgroup) = spec.as_ref().map_or_else(|| Cgroup::open(&group, id.as_str()), |spec| Cgroup::of(&group, spec))
+    {
         cgroup.kill_all()?;
         cgroup.remove()?;
     }
@@ -242,7 +252,7 @@ pub(super) fn take_over(paths: &Paths, id: &ContainerId) -> Result<Option<Superv
 fn resume(supervisor: &mut Supervisor, process: Running, card: Option<Card>) -> Result<()> {
     let (store, spec, state) = (&supervisor.store, &supervisor.spec, &supervisor.state);
     let group = store.paths().instance();
-    let cgroup = Cgroup::open(&group, spec.id.as_str()).or_else(|_| Cgroup::create(&group, spec))?;
+    let cgroup = Cgroup::of(&group, spec).or_else(|_| Cgroup::create(&group, spec))?;
     let dns_port = card.as_ref().and_then(|card| card.dns_port);
     let keeper = card.and_then(|card| Keeper::adopt(card.kept?));
     // Without them the container's output is lost, but not the container.
@@ -270,7 +280,7 @@ fn resume(supervisor: &mut Supervisor, process: Running, card: Option<Card>) -> 
 /// The process is gone without a trace: nobody knows its exit code. The policy decides what comes now.
 fn conclude(supervisor: &mut Supervisor) {
     let id = supervisor.spec.id.clone();
-    if let Ok(cgroup) = Cgroup::open(&supervisor.store.paths().instance(), id.as_str()) {
+    if let Ok(cgroup) = Cgroup::of(&supervisor.store.paths().instance(), &supervisor.spec) {
         supervisor.state.oom_killed = cgroup.oom_kill_count() > 0;
         drop(cgroup.kill_all());
         drop(cgroup.remove());

@@ -68,8 +68,9 @@ fn resolve_mount(store: &Store, spec: &ContainerSpec, mount: &Mount) -> Result<R
         }
         MountSource::Volume { name, subpath, copy, .. } => {
             let record = store.volumes().get(name)?;
+            let is_memory = volume::mount_memory(store, &record)?;
             let resolved = resolve_volume(store, &record, subpath)?;
-            if *copy && record.options.is_empty() {
+            if *copy && (is_memory || record.options.is_empty()) {
                 volume::fill(store, name, &spec.layers, &mount.target)?;
             }
             resolved
@@ -87,8 +88,8 @@ fn resolve_mount(store: &Store, spec: &ContainerSpec, mount: &Mount) -> Result<R
 
 /// A volume is a folder of ours, unless its options say what else is mounted: a host folder or memory.
 fn resolve_volume(store: &Store, record: &VolumeRecord, subpath: &Option<String>) -> Result<ResolvedSource> {
-    let option = |name: &str| record.options.get(name).map(String::as_str).unwrap_or_default();
-    let flags: Vec<&str> = option("o").split(',').filter(|flag| !flag.is_empty()).collect();
+    let option = |name: &str| record.option(name);
+    let flags = record.mount_options();
     // What is the host's own keeps the host's ids.
     let bind = |path: PathBuf, recursive: bool, map_owners: bool| ResolvedSource::Bind {
         path,
@@ -98,15 +99,11 @@ fn resolve_volume(store: &Store, record: &VolumeRecord, subpath: &Option<String>
         map_owners,
     };
     match option("type") {
-        "tmpfs" => Ok(ResolvedSource::Tmpfs {
-            size_bytes: None,
-            mode: None,
-            options: flags.iter().map(|flag| (*flag).to_owned()).collect(),
-        }),
         "none" | "" if flags.contains(&"bind") || flags.contains(&"rbind") => {
             Ok(bind(PathBuf::from(option("device")), flags.contains(&"rbind"), false))
         }
-        "" => Ok(bind(store.volumes().data_folder(&record.name), true, true)),
+        // One memory for all, mounted on the folder while any uses it.
+        "" | "tmpfs" => Ok(bind(store.volumes().data_folder(&record.name), true, true)),
         "none" => Err(Error::VolumeType { volume: record.name.clone(), kind: "none".to_owned() }),
         // As with mount(2), which Docker's local driver calls: options are the file system's own (`addr=` for NFS).
         kind => Ok(ResolvedSource::FileSystem {

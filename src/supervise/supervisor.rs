@@ -463,6 +463,7 @@ impl Supervisor {
         // Only then: to unmount means to wait for the disk, see `Run::mounts`. Another start waits for the lock.
         self.mounts = None;
         self.release();
+        super::volume::release(&self.store, &self.spec);
     }
 
     fn release(&mut self) {

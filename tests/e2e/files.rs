@@ -176,3 +176,36 @@ fn a_device_is_written_to_and_not_replaced() {
         assert!(kind.is_char_device(), "{words:?} replaced it");
     }
 }
+
+#[test]
+fn a_volume_in_memory_is_one_for_all_who_use_it() {
+    let world = World::new();
+    world.write(
+        "compose.yaml",
+        "services:\n  one: {image: busybox, command: sleep 1000, volumes: ['memory:/m'], init: true}\n  \
+         two: {image: busybox, command: sleep 1000, volumes: ['memory:/m'], init: true}\n\
+         volumes: {memory: {driver_opts: {type: tmpfs, device: tmpfs, o: 'size=1m,uid=1000'}}}",
+    );
+    world.ok(&["up", "-d"]);
+    world.ok(&["exec", "one", "sh", "-c", "echo shared >/m/x"]);
+    assert_eq!(world.ok(&["exec", "two", "cat", "/m/x"]), "shared");
+    assert_eq!(world.ok(&["exec", "two", "stat", "-c", "%u", "/m"]), "1000");
+    // It stays while one of them runs, and comes back to the other.
+    world.ok(&["stop", "one"]);
+    world.ok(&["start", "one"]);
+    assert_eq!(world.ok(&["exec", "one", "cat", "/m/x"]), "shared");
+    let mounted = || read_mounts().contains(&format!("{}_memory/_data", world.project_name()));
+    assert!(mounted());
+    world.ok(&["stop"]);
+    crate::world::eventually("nobody uses it", || (!mounted()).then_some(()));
+    // What was in it is gone, as memory is.
+    world.ok(&["start"]);
+    assert_eq!(world.ok(&["exec", "two", "ls", "/m"]), "");
+    world.ok(&["down", "-v"]);
+    assert!(!mounted());
+    world.expect_no_trace();
+}
+
+fn read_mounts() -> String {
+    fs::read_to_string("/proc/self/mounts").expect("Linux has it")
+}

@@ -105,3 +105,54 @@ fn a_frozen_container_stands_still_and_dies_at_once() {
     docker(&world, &["rm", "-f", "clock"]);
     world.expect_no_trace();
 }
+
+#[test]
+fn a_container_lies_in_the_group_that_it_names() {
+    let world = World::new();
+    let name = format!("wharftest{}", world.project_name());
+    let is_slice = std::path::Path::new("/run/systemd/system").is_dir();
+    let parent = if is_slice { format!("{name}.slice") } else { format!("/{name}/below") };
+    docker(
+        &world,
+        &["run", "-d", "--name", "one", "--cgroup-parent", &parent, "--memory", "64m", "busybox", "sleep", "1000"],
+    );
+    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", world.first_process("one"))).expect("it runs");
+    assert!(groups.lines().filter(|line| *line != "0::/").all(|line| line.contains(&parent)), "{groups}");
+    assert_eq!(group_file(&world, "one", "memory/memory.limit_in_bytes", "memory.max"), "67108864");
+    assert_eq!(docker(&world, &["inspect", "-f", "{{.HostConfig.CgroupParent}}", "one"]), parent);
+    assert!(docker(&world, &["top", "one"]).contains("sleep 1000"));
+    docker(&world, &["pause", "one"]);
+    docker(&world, &["unpause", "one"]);
+    docker(&world, &["stats", "--no-stream", "one"]);
+    docker(&world, &["rm", "-f", "one"]);
+    for (parent, told) in [("/../x", "cgroup_parent"), ("a//b", "cgroup_parent")] {
+        let answer = world.wharf(&["docker", "run", "--cgroup-parent", parent, "busybox", "true"]).expect(125);
+        assert!(answer.stderr.contains(told), "{parent}: {}", answer.stderr);
+    }
+    // The group of the container is gone; that of the user stays.
+    let mut left = Vec::new();
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").expect("mounted").flatten() {
+        for folder in [hierarchy.path().join(&name).join("below"), hierarchy.path().join(&name)] {
+            if folder.is_dir() {
+                left.push(std::fs::remove_dir(&folder));
+            }
+        }
+    }
+    assert!(left.iter().all(Result::is_ok), "{left:?}");
+    world.expect_no_trace();
+}
+
+#[test]
+fn a_group_has_time_for_real_time_tasks() {
+    let world = World::new();
+    let run = ["docker", "run", "--rm", "--cpu-rt-period", "500000", "--cpu-rt-runtime", "1000", "busybox"];
+    let command = ["cat", "/sys/fs/cgroup/cpu/cpu.rt_period_us", "/sys/fs/cgroup/cpu/cpu.rt_runtime_us"];
+    let answer = world.wharf(&[&run[..], &command].concat());
+    match std::path::Path::new("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists() {
+        true => assert_eq!(answer.expect(0).stdout, "500000\n1000\n"),
+        false => assert!(answer.expect(125).stderr.contains("the kernel gives groups no time for real-time tasks")),
+    }
+    let wrong = ["docker", "run", "--cpu-rt-period", "1000", "--cpu-rt-runtime", "2000", "busybox", "true"];
+    assert!(world.wharf(&wrong).expect(125).stderr.contains("cpu_rt_runtime"));
+    world.expect_no_trace();
+}

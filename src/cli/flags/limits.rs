@@ -30,6 +30,12 @@ pub struct LimitFlags {
     /// That period
     #[arg(long, value_name = "MICROSECONDS")]
     cpu_period: Option<u64>,
+    /// Period of real-time tasks, in microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_rt_period: Option<u64>,
+    /// How long they may run in it
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    cpu_rt_runtime: Option<i64>,
     /// CPUs to run on: 0-3,5
     #[arg(long, value_name = "LIST")]
     cpuset_cpus: Option<String>,
@@ -51,6 +57,8 @@ impl LimitFlags {
             && self.cpu_shares.is_none()
             && self.cpu_quota.is_none()
             && self.cpu_period.is_none()
+            && self.cpu_rt_period.is_none()
+            && self.cpu_rt_runtime.is_none()
             && self.cpuset_cpus.is_none()
             && self.cpuset_mems.is_none()
             && self.pids_limit.is_none()
@@ -77,6 +85,8 @@ impl LimitFlags {
         replace(&mut resources.cpu_shares, &self.cpu_shares);
         replace(&mut resources.cpu_quota_us, &self.cpu_quota);
         replace(&mut resources.cpu_period_us, &self.cpu_period);
+        replace(&mut resources.cpu_rt_period_us, &self.cpu_rt_period);
+        replace(&mut resources.cpu_rt_runtime_us, &self.cpu_rt_runtime);
         replace(&mut resources.cpuset_cpus, &self.cpuset_cpus);
         replace(&mut resources.cpuset_mems, &self.cpuset_mems);
         replace(&mut resources.pids, &self.pids_limit);

@@ -53,6 +53,9 @@ pub struct MoreFlags {
     /// Rule for devices: c 42:* rmw
     #[arg(long, value_name = "RULE")]
     device_cgroup_rule: Vec<String>,
+    /// Control group to make the container's in, instead of wharf's own
+    #[arg(long, value_name = "GROUP")]
+    cgroup_parent: Option<String>,
     /// Control group namespace: host or private
     #[arg(long, value_name = "MODE")]
     cgroupns: Option<String>,
@@ -102,12 +105,6 @@ pub struct MoreFlags {
     kernel_memory: Option<String>,
     #[arg(long, hide = true)]
     storage_opt: Vec<String>,
-    #[arg(long, hide = true)]
-    cgroup_parent: Option<String>,
-    #[arg(long, hide = true)]
-    cpu_rt_period: Option<String>,
-    #[arg(long, hide = true)]
-    cpu_rt_runtime: Option<String>,
     #[arg(long, hide = true)]
     use_api_socket: bool,
     /// GPUs: all, a number, or device=ID
@@ -159,6 +156,7 @@ impl MoreFlags {
             _ => replace(&mut resources.oom_score_adj, &self.oom_score_adj),
         }
         resources.oom_kill_disable |= self.oom_kill_disable;
+        replace(&mut resources.cgroup_parent, &self.cgroup_parent.clone().filter(|parent| !parent.is_empty()));
         Ok(self.apply_block(&mut resources.block)?)
     }
 
@@ -168,9 +166,6 @@ impl MoreFlags {
         let first = |list: &[String]| list.first().cloned();
         for (flag, value, reason) in [
             ("--storage-opt", first(&self.storage_opt), "the size of a container's own layer cannot be limited"),
-            ("--cgroup-parent", given(&self.cgroup_parent), "the control groups of containers lie below wharf's own"),
-            ("--cpu-rt-period", given(&self.cpu_rt_period), "there is no scheduling in real time"),
-            ("--cpu-rt-runtime", given(&self.cpu_rt_runtime), "there is no scheduling in real time"),
             ("--isolation", given(&self.isolation), "it takes default"),
             ("--use-api-socket", self.use_api_socket.then(|| "true".into()), "there is no daemon, so no socket of it"),
         ] {

@@ -25,7 +25,7 @@ pub(super) fn mount(project: &Project, volume: &ServiceVolume) -> Result<Mount> 
                 create: options.create_host_path.unwrap_or(true),
                 propagation: options.propagation,
                 recursive: options.recursive.as_deref() != Some("disabled"),
-                idmap: false,
+                idmap: options.idmap == Some(serde_json::Value::Bool(true)),
             }
         }
         "tmpfs" => {

@@ -167,6 +167,7 @@ pub(super) fn update(cgroup: &Cgroup, resources: &Resources) -> Result<(), Error
         cgroup.set("cpu", "cpu.cfs_period_us", &period.to_string())?;
         cgroup.set("cpu", "cpu.cfs_quota_us", &quota.to_string())?;
     }
+    set_realtime(cgroup, resources)?;
     if let Some(shares) = resources.cpu_shares.filter(|shares| *shares > 0) {
         cgroup.set("cpu", "cpu.shares", &shares.to_string())?;
     }
@@ -182,6 +183,55 @@ pub(super) fn update(cgroup: &Cgroup, resources: &Resources) -> Result<(), Error
         Some(_) => cgroup.set("pids", "pids.max", "max"),
         None => Ok(()),
     }
+}
+
+const REALTIME_PERIOD: &str = "cpu.rt_period_us";
+const REALTIME_RUNTIME: &str = "cpu.rt_runtime_us";
+
+/// Whether groups have time for real-time tasks.
+pub(super) fn has_realtime() -> bool {
+    let hierarchies = hierarchies().unwrap_or_default();
+    hierarchies.iter().any(|one| one.has("cpu") && one.mount_point.join(REALTIME_RUNTIME).exists())
+}
+
+fn set_realtime(cgroup: &Cgroup, resources: &Resources) -> Result<(), Error> {
+    let (period, runtime) = (resources.cpu_rt_period_us, resources.cpu_rt_runtime_us);
+    if let Some(period) = period.filter(|period| *period > 0) {
+        cgroup.set("cpu", REALTIME_PERIOD, &period.to_string())?;
+    }
+    let Some(runtime) = runtime.filter(|runtime| *runtime != 0) else { return Ok(()) };
+    if runtime > 0
+        && let Some(folder) = cgroup.file("cpu", REALTIME_RUNTIME).and_then(|file| Some(file.parent()?.to_owned()))
+    {
+        let period = microseconds(&folder, REALTIME_PERIOD).max(1);
+        make_room(&folder, runtime as f64 / period as f64);
+    }
+    cgroup.set("cpu", REALTIME_RUNTIME, &runtime.to_string())
+}
+
+/// Gives the groups above `folder` what all in them need when `folder` has the share `wanted` of a CPU. A group has
+/// none at first, and none may have more than the one above. What cannot be given shows when the group's own is set.
+fn make_room(folder: &Path, wanted: f64) {
+    let Some(above) = folder.parent().filter(|above| above.join(REALTIME_RUNTIME).exists()) else { return };
+    // The hierarchy's own root has what the administrator gave it.
+    if !above.parent().is_some_and(|top| top.join(REALTIME_RUNTIME).exists()) {
+        return;
+    }
+    let share = |group: &Path| {
+        microseconds(group, REALTIME_RUNTIME) as f64 / microseconds(group, REALTIME_PERIOD).max(1) as f64
+    };
+    let others: f64 = super::children(above).iter().filter(|child| *child != folder).map(|child| share(child)).sum();
+    let needed = others + wanted;
+    if share(above) >= needed {
+        return;
+    }
+    make_room(above, needed);
+    let runtime = (needed * microseconds(above, REALTIME_PERIOD) as f64).ceil();
+    let _: Result<(), Error> = write(&above.join(REALTIME_RUNTIME), &format!("{runtime:.0}"));
+}
+
+fn microseconds(group: &Path, name: &str) -> u64 {
+    read(&group.join(name)).trim().parse().unwrap_or(0)
 }
 
 const MEMORY: &str = "memory.limit_in_bytes";

@@ -5,7 +5,8 @@
 //! v1:  /sys/fs/cgroup/<controller>/<parent>/<name>        one a hierarchy
 //!      …/<parent>/supervisors                             the processes of wharf that stay
 //! ```
-//! `parent` is the caller's: `wharf`, or another name for another run folder, so that two do not collide.
+//! `parent` is the caller's: `wharf`, or another name for another run folder, so that two do not collide. A container
+//! that names a parent of its own (`cgroup_parent`) has its group below that one instead.
 //!
 //! Invariants
 //! - A process joins by itself or by birth, never by its number: on v1 a single-threaded process that writes `0`
@@ -91,7 +92,10 @@ impl Cgroup {
 
     fn create_in(root: &Path, parent: &str, spec: &ContainerSpec) -> Result<Self, Error> {
         let rules = DeviceRules::of(&spec.security)?;
-        let (place, holder) = place_for(root, parent, spec.id.as_str())?;
+        let (place, holder) = match &spec.resources.cgroup_parent {
+            Some(own) => (own_place(root, own)?.join(spec.id.as_str()), None),
+            None => place_for(root, parent, spec.id.as_str())?,
+        };
         let cgroup = Self { tree: Tree::make(root, &place)?, _holder: holder };
         cgroup.prepared(&rules, |cgroup| cgroup.update(&spec.resources))
     }
@@ -124,6 +128,18 @@ impl Cgroup {
         match &self.tree {
             Tree::Unified { folder, path } => unified::set_devices(path, folder.as_fd(), rules),
             Tree::Legacy { hierarchies, relative } => legacy::set_devices(hierarchies, relative, rules),
+        }
+    }
+
+    /// The existing group of `spec`, wherever it is.
+    pub fn of(parent: &str, spec: &ContainerSpec) -> Result<Self, Error> {
+        let root = Path::new(ROOT);
+        match &spec.resources.cgroup_parent {
+            Some(own) => {
+                let place = own_place(root, own)?.join(spec.id.as_str());
+                Ok(Self { tree: Tree::open(root, &place)?, _holder: None })
+            }
+            None => Self::open(parent, spec.id.as_str()),
         }
     }
 
@@ -367,6 +383,37 @@ fn place_for(root: &Path, parent: &str, name: &str) -> Result<(PathBuf, Option<s
 /// Whether systemd owns the tree, and it is the one that units can be delegated in.
 fn has_units(root: &Path) -> bool {
     unified::is_mounted(root) && systemd::is_booted()
+}
+
+/// The folder of the parent that a container names. Where systemd owns the tree it is a slice; the group in it is no
+/// unit, so that limits hold as long as systemd lets them.
+fn own_place(root: &Path, own: &str) -> Result<PathBuf, Error> {
+    check_parent(own)?;
+    match has_units(root) {
+        true => Ok(systemd::slice_path(own_slice(own))),
+        false => plain(own.trim_matches('/')),
+    }
+}
+
+fn own_slice(own: &str) -> &str {
+    own.rsplit('/').find(|part| !part.is_empty()).unwrap_or_default()
+}
+
+/// Checks the name of a parent for containers: a path below the root of control groups, or a slice where systemd is.
+///
+/// Errors: `Unknown` for one that leads out, or that systemd would not let be.
+pub fn check_parent(own: &str) -> Result<(), Error> {
+    let path = own.trim_matches('/');
+    plain(path)?;
+    if has_units(Path::new(ROOT)) && !systemd::is_slice(own_slice(own)) {
+        return Err(Error::Unknown { kind: "slice of systemd (`NAME.slice`)", name: own.to_owned() });
+    }
+    Ok(())
+}
+
+/// Whether the kernel has time for real-time tasks to give to groups: version 1 with CONFIG_RT_GROUP_SCHED.
+pub fn has_realtime() -> bool {
+    !is_unified() && legacy::has_realtime()
 }
 
 /// Where that group is.

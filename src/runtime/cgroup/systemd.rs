@@ -65,6 +65,21 @@ pub(super) fn place(parent: &str) -> PathBuf {
     Path::new(SLICE).join(unit(parent))
 }
 
+/// Where a slice is below the root of control groups: `a-b.slice` lies in `a.slice`.
+pub(super) fn slice_path(slice: &str) -> PathBuf {
+    let stem = slice.trim_end_matches(".slice");
+    let above = stem.match_indices('-').map(|(at, _)| format!("{}.slice", &stem[..at]));
+    above.chain([slice.to_owned()]).collect()
+}
+
+/// Whether a name is one of a slice. Source: systemd.slice(5), systemd.unit(5).
+pub(super) fn is_slice(name: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":_.\\@".contains(&byte))
+    };
+    name.len() < 250 && name.strip_suffix(".slice").is_some_and(|stem| stem.split('-').all(is_part))
+}
+
 /// Whether a group is in a scope of ours.
 pub(super) fn is_ours(relative: &Path) -> bool {
     relative.starts_with(SLICE)
