@@ -508,6 +508,12 @@ fn clear_streams(store: &Store, id: &ContainerId) {
     for name in ["stdin", "stdout", "stderr", "supervisor.json", super::last_words::FILE] {
         drop(crate::base::fs::remove_file(&run_folder.join(name)));
     }
+    // What a supervisor that was killed while it wrote its card did not rename.
+    for entry in std::fs::read_dir(&run_folder).into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(b".tmp-") {
+            drop(crate::base::fs::remove_file(&entry.path()));
+        }
+    }
 }
 
 /// A descriptor that becomes readable when the container's wish changes, or the container is removed.
